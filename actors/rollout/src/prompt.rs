@@ -1,0 +1,45 @@
+use serde::{Deserialize, Serialize};
+
+/// One question, as read from the data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prompt {
+    /// Names the prompt in files and logs and keys its sampling noise; unique within a data set.
+    pub id: String,
+    /// The question itself.
+    pub content: PromptContent,
+    /// What a right answer is; its meaning is the verifier's affair.
+    pub answer: String,
+    /// Where the prompt came from (a file name or the data's own source column).
+    pub source: String,
+}
+
+/// The question as plain text or as the messages of a chat, which the model's template turns into text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PromptContent {
+    /// Goes to the tokenizer as it is.
+    Text(String),
+    /// Goes through the model's chat template first.
+    Chat(Vec<ChatMessage>),
+}
+
+/// One message of a chat prompt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatMessage {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    /// The text of the message.
+    pub content: String,
+}
+
+impl PromptContent {
+    /// The question in one string, for files and logs that people read.
+    pub fn display(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Chat(messages) => {
+                messages.iter().map(|m| format!("{}: {}", m.role, m.content)).collect::<Vec<_>>().join("\n")
+            }
+        }
+    }
+}
