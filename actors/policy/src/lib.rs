@@ -1,1 +1,28 @@
-//! placeholder
+//! The model: what a Hugging Face directory says, as tensors, and one transformer for sampling and for training.
+//!
+//! * [`ModelConfig`]: config.json of the supported architectures, in both dialects of the key names.
+//! * [`Layout`]: where each parameter lies in one flat buffer. Projections that read the same input are fused (q, k, v; gate,
+//!   up), and what is decayed comes first, so that an optimiser step, a snapshot and a weight swap are a few operations on
+//!   one tensor.
+//! * [`Weights`]: views into such a buffer; [`Parameters`]: the same as leaves of autograd; [`Snapshot`]: an immutable,
+//!   versioned copy that other threads read.
+//! * [`Transformer`]: the forward pass. How attention reaches earlier positions is the caller's affair ([`Attend`]):
+//!   [`PackedAttention`] for training, a KV cache for sampling.
+//! * [`Device`]s are chosen in one place, [`device::choose`].
+//!
+//! Everything returns [`PolicyError`]; nothing here panics on bad input.
+
+mod attention;
+mod config;
+mod error;
+mod layout;
+mod transformer;
+mod weights;
+
+pub use attention::{Attend, PackedAttention};
+pub use config::{Architecture, ModelConfig, RopeScaling};
+pub use error::PolicyError;
+pub use layout::{Entry, Layout, Part};
+pub use tch::{Device, Kind, Tensor};
+pub use transformer::{Transformer, token_logprobs};
+pub use weights::{LoadWeights, Loaded, Parameters, Snapshot, Weights};

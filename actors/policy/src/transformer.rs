@@ -1,0 +1,118 @@
+use tch::{Device, Kind, Tensor};
+
+use crate::weights::Layer;
+use crate::{Attend, ModelConfig, PolicyError, RopeScaling, Weights};
+
+/// The forward pass of the supported architectures (transformers `modeling_qwen2.py`, `modeling_llama.py`): one
+/// implementation for sampling, training and scoring. Holds the rotary tables, nothing else; weights come with each call.
+#[derive(Debug)]
+pub struct Transformer {
+    config: ModelConfig,
+    /// (positions, D): cosines.
+    cos: Tensor,
+    /// (positions, D): sines, the first half negated, so that a rotation is `x·cos + roll(x, D/2)·sin`.
+    sin: Tensor,
+}
+
+impl Transformer {
+    /// `positions`: the longest sequence that will be passed; bounds the rotary tables.
+    pub fn new(config: &ModelConfig, positions: i64, device: Device) -> Result<Self, PolicyError> {
+        // transformers computes the tables in float32, from float32 frequencies; so do we, for equal logits.
+        let frequencies = Tensor::from_slice(&inverse_frequencies(config)).f_to_kind(Kind::Float)?;
+        let angles = Tensor::f_arange(positions, (Kind::Float, Device::Cpu))?.f_outer(&frequencies)?;
+        let (cos, sin) = (angles.f_cos()?, angles.f_sin()?);
+        let cos = Tensor::f_cat(&[&cos, &cos], -1)?.f_to_device(device)?;
+        let sin = Tensor::f_cat(&[&sin.f_neg()?, &sin], -1)?.f_to_device(device)?;
+        Ok(Self { config: config.clone(), cos, sin })
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The residual stream behind the last layer, before the final norm.
+    ///
+    /// `tokens`, `positions`: (B, S) int64. Returns (B, S, hidden).
+    pub fn hidden(&self, weights: &Weights, tokens: &Tensor, positions: &Tensor, attend: &mut dyn Attend) -> Result<Tensor, PolicyError> {
+        let (batch, length) = tokens.size2()?;
+        let kind = weights.embedding.kind();
+        // (B, S) -> (B, S, 1, D): one angle for all heads
+        let table = |table: &Tensor| -> Result<Tensor, PolicyError> {
+            let rows = table.f_index_select(0, &positions.f_reshape([-1])?)?;
+            Ok(rows.f_view([batch, length, 1, self.config.head_dim])?.f_to_kind(kind)?)
+        };
+        let (cos, sin) = (table(&self.cos)?, table(&self.sin)?);
+        let mut x = Tensor::f_embedding(&weights.embedding, tokens, -1, false, false)?;
+        for (index, layer) in weights.layers.iter().enumerate() {
+            x = self.attention(layer, index, &x, &cos, &sin, attend)?;
+            x = self.mlp(layer, &x)?;
+        }
+        Ok(x)
+    }
+
+    /// Logits of selected positions. `hidden`: (M, hidden) as from [`Self::hidden`]. Returns (M, vocabulary).
+    pub fn logits(&self, weights: &Weights, hidden: &Tensor) -> Result<Tensor, PolicyError> {
+        let normed = hidden.f_rms_norm([self.config.hidden_size], Some(&weights.norm), self.config.rms_norm_eps)?;
+        Ok(normed.f_linear(&weights.head, None::<Tensor>)?)
+    }
+
+    fn attention(&self, layer: &Layer, index: usize, x: &Tensor, cos: &Tensor, sin: &Tensor, attend: &mut dyn Attend) -> Result<Tensor, PolicyError> {
+        let c = &self.config;
+        let (batch, length, _) = x.size3()?;
+        let normed = x.f_rms_norm([c.hidden_size], Some(&layer.input_norm), c.rms_norm_eps)?;
+        // (B, S, hidden) -> (B, S, heads + 2 kv_heads, D)
+        let qkv = normed.f_linear(&layer.qkv, layer.qkv_bias.as_ref())?;
+        let qkv = qkv.f_view([batch, length, c.heads + 2 * c.kv_heads, c.head_dim])?;
+        let rotated = rotate(&qkv.f_narrow(2, 0, c.heads + c.kv_heads)?, cos, sin)?;
+        let query = rotated.f_narrow(2, 0, c.heads)?;
+        let key = rotated.f_narrow(2, c.heads, c.kv_heads)?;
+        let value = qkv.f_narrow(2, c.heads + c.kv_heads, c.kv_heads)?;
+        let mixed = attend.attend(index, &query, &key, &value)?;
+        Ok(x.f_add(&mixed.f_linear(&layer.output, layer.output_bias.as_ref())?)?)
+    }
+
+    fn mlp(&self, layer: &Layer, x: &Tensor) -> Result<Tensor, PolicyError> {
+        let c = &self.config;
+        let normed = x.f_rms_norm([c.hidden_size], Some(&layer.post_norm), c.rms_norm_eps)?;
+        let both = normed.f_linear(&layer.gate_up, None::<Tensor>)?;
+        let (gate, up) = (both.f_narrow(-1, 0, c.intermediate_size)?, both.f_narrow(-1, c.intermediate_size, c.intermediate_size)?);
+        Ok(x.f_add(&gate.f_silu()?.f_mul(&up)?.f_linear(&layer.down, None::<Tensor>)?)?)
+    }
+}
+
+/// Rotary position embedding: `x`: (B, S, heads, D), `cos` and signed `sin`: (B, S, 1, D).
+fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor, PolicyError> {
+    let half = x.size()[3] / 2;
+    Ok(x.f_mul(cos)?.f_add(&x.f_roll([half], [3])?.f_mul(sin)?)?)
+}
+
+/// Natural-log probabilities of `targets` under logits / `temperature`. `logits`: (M, vocabulary), `targets`: (M) int64.
+/// Returns (M) in float32 (float64 for float64 logits).
+pub fn token_logprobs(logits: &Tensor, targets: &Tensor, temperature: f64) -> Result<Tensor, PolicyError> {
+    let wide = if logits.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+    let scaled = if temperature == 1.0 { logits.shallow_clone() } else { logits.f_div_scalar(temperature)? };
+    Ok(scaled.f_log_softmax(-1, wide)?.f_gather(1, &targets.f_unsqueeze(1)?, false)?.f_squeeze_dim(1)?)
+}
+
+/// One frequency per pair of dimensions: θ^(-2i/D), changed for long contexts where the model says so.
+fn inverse_frequencies(config: &ModelConfig) -> Vec<f64> {
+    let width = config.head_dim as f64;
+    let plain = (0..config.head_dim / 2).map(|i| config.rope_theta.powf(-2.0 * i as f64 / width));
+    match config.rope_scaling {
+        RopeScaling::Default => plain.collect(),
+        RopeScaling::Llama3 { factor, low, high, original_positions } => plain
+            .map(|frequency| {
+                let wavelength = 2.0 * std::f64::consts::PI / frequency;
+                if wavelength < original_positions / high {
+                    frequency
+                } else if wavelength > original_positions / low {
+                    frequency / factor
+                } else {
+                    let smooth = (original_positions / wavelength - low) / (high - low);
+                    (1.0 - smooth) * frequency / factor + smooth * frequency
+                }
+            })
+            .collect(),
+    }
+}
