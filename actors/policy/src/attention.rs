@@ -44,24 +44,32 @@ impl PackedAttention {
 
 impl Attend for PackedAttention {
     fn attend(&mut self, _layer: usize, query: &Tensor, key: &Tensor, value: &Tensor) -> Result<Tensor, PolicyError> {
-        let (batch, length, heads, width) = query.size4()?;
-        let repeat = heads / key.size4()?.2;
-        // (B, S, H, D) -> (B, H, S, D), with keys and values repeated to the number of query heads
-        let spread = |x: &Tensor| -> Result<Tensor, PolicyError> {
-            let x = x.f_transpose(1, 2)?;
-            Ok(if repeat == 1 { x } else { x.f_repeat_interleave_self_int(repeat, 1, None)? })
-        };
-        let mixed = Tensor::f_scaled_dot_product_attention(
-            &query.f_transpose(1, 2)?,
-            &spread(key)?,
-            &spread(value)?,
-            Some(&self.mask),
-            0.0,
-            false,
-            None,
-            false,
-        )?;
-        // (B, H, S, D) -> (B, S, H · D)
-        Ok(mixed.f_transpose(1, 2)?.f_reshape([batch, length, heads * width])?)
+        mix(query, key, value, Some(&self.mask))
     }
+}
+
+/// Plain causal attention without a mask in memory: scoring long sequences. Every row is one sequence from its beginning.
+#[derive(Clone, Copy, Debug)]
+pub struct CausalAttention;
+
+impl Attend for CausalAttention {
+    fn attend(&mut self, _layer: usize, query: &Tensor, key: &Tensor, value: &Tensor) -> Result<Tensor, PolicyError> {
+        mix(query, key, value, None)
+    }
+}
+
+/// Scaled dot products under `mask`, or causal without one. Shapes as in [`Attend::attend`].
+fn mix(query: &Tensor, key: &Tensor, value: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, PolicyError> {
+    let (batch, length, heads, width) = query.size4()?;
+    let repeat = heads / key.size4()?.2;
+    // (B, S, H, D) -> (B, H, S, D), with keys and values repeated to the number of query heads
+    let spread = |x: &Tensor| -> Result<Tensor, PolicyError> {
+        let x = x.f_transpose(1, 2)?;
+        Ok(if repeat == 1 { x } else { x.f_repeat_interleave_self_int(repeat, 1, None)? })
+    };
+    let (key, value, causal) = (spread(key)?, spread(value)?, mask.is_none());
+    let query = query.f_transpose(1, 2)?;
+    let mixed = Tensor::f_scaled_dot_product_attention(&query, &key, &value, mask, 0.0, causal, None, false)?;
+    // (B, H, S, D) -> (B, S, H · D)
+    Ok(mixed.f_transpose(1, 2)?.f_reshape([batch, length, heads * width])?)
 }

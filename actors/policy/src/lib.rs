@@ -8,21 +8,30 @@
 //!   versioned copy that other threads read.
 //! * [`Transformer`]: the forward pass. How attention reaches earlier positions is the caller's affair ([`Attend`]):
 //!   [`PackedAttention`] for training, a KV cache for sampling.
+//! * [`checkpoint`]: Hugging Face directories in and out. [`Tokenizer`]: text and chats to tokens and back.
+//! * [`Scorer`]: log-probabilities of given tokens.
 //! * [`Device`]s are chosen in one place, [`device::choose`].
 //!
 //! Everything returns [`PolicyError`]; nothing here panics on bad input.
 
 mod attention;
+pub mod checkpoint;
 mod config;
+pub mod device;
 mod error;
 mod layout;
+mod score;
+mod template;
+mod tokenizer;
 mod transformer;
 mod weights;
 
-pub use attention::{Attend, PackedAttention};
+pub use attention::{Attend, CausalAttention, PackedAttention};
 pub use config::{Architecture, ModelConfig, RopeScaling};
 pub use error::PolicyError;
 pub use layout::{Entry, Layout, Part};
+pub use score::{ScoredCompletion, Scorer};
 pub use tch::{Device, Kind, Tensor};
+pub use tokenizer::Tokenizer;
 pub use transformer::{Transformer, token_logprobs};
 pub use weights::{LoadWeights, Loaded, Parameters, Snapshot, Weights};

@@ -10,7 +10,9 @@ pub struct Lost;
 /// Dropping it unanswered answers [`Lost`]: a request that dies with its actor's mailbox, or in a panic, wakes the one who
 /// waits for it. The function given runs on the thread of whoever answers, so it must only pass the answer on (to a
 /// mailbox, to a one-shot channel) and must not block.
-pub struct Reply<T>(Option<Box<dyn FnOnce(Result<T, Lost>) + Send>>);
+pub struct Reply<T>(Option<Deliver<T>>);
+
+type Deliver<T> = Box<dyn FnOnce(Result<T, Lost>) + Send>;
 
 impl<T> Reply<T> {
     /// A reply that hands the answer to `deliver`.

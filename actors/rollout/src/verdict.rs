@@ -90,6 +90,13 @@ impl Verdict {
     }
 }
 
+impl From<bool> for Verdict {
+    /// Right or wrong.
+    fn from(right: bool) -> Self {
+        if right { Self::Correct } else { Self::Incorrect }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,1 +1,59 @@
-//! placeholder
+//! Verifiers: who says which of a group's answers are right.
+//!
+//! **Contract.** A [`Verifier`] gets a [`Question`] (the prompt with its truth, and the texts of the answers) and returns one
+//! verdict per answer, in order. It may be slow, hang, panic or answer nonsense: each of these costs a
+//! [`Void`](Verdict::Void) verdict and never an `Incorrect` one, since a fault of the verifier must not teach the model.
+//!
+//! **From the name to the judgement.** [`VerifierConfig`] (section `[verifier]`) names a kind; the [`Registry`] builds it from
+//! its options; [`Judge`] asks it, under a deadline and on the right threads; [`VerifierPool`] is the actor that lets at most
+//! `verifier.workers` groups be judged at once. [`Judge`] needs no actor: `counterpoint verify` and the evaluator use it alone.
+//!
+//! **Limits.** A verifier in this process that blocks or loops for ever cannot be killed. Its thread is given up, its slot is
+//! free again, and past `verifier.max_abandoned` such threads the pool fails with a clear error. Whoever owns the tokio
+//! runtime must end it with `Runtime::shutdown_timeout`: merely dropping a runtime waits for such a thread for ever.
+//!
+//! A verifier of one's own:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use counterpoint_verifier::{Question, Registry, Verdict, Verifier, async_trait};
+//!
+//! struct Parity;
+//!
+//! #[async_trait]
+//! impl Verifier for Parity {
+//!     async fn verify(&self, question: &Question) -> Vec<Verdict> {
+//!         let parity = |text: &str| text.trim().parse::<i64>().ok().map(|n| n % 2 == 0);
+//!         let truth = parity(question.answer());
+//!         question.each(|response| truth.is_some() && parity(response) == truth)
+//!     }
+//! }
+//!
+//! let mut registry = Registry::default();
+//! registry.register("parity", |_options| Ok(Arc::new(Parity)))?;
+//! # Ok::<(), counterpoint_verifier::VerifierError>(())
+//! ```
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may"))]
+
+mod config;
+mod error;
+mod exact;
+mod judge;
+mod options;
+mod pool;
+mod question;
+mod queue;
+mod registry;
+
+pub use async_trait::async_trait;
+pub use config::{Definition, TruncatedPolicy, VerifierConfig};
+pub use counterpoint_rollout::{Verdict, VoidReason};
+pub use error::VerifierError;
+pub use exact::{Case, Exact};
+pub use judge::{Judge, Judged, Unfinished};
+pub use options::parse_options;
+pub use pool::{PoolArgs, PoolMsg, VerifierPool};
+pub use question::{Mode, Question, Verifier};
+pub use queue::Ticket;
+pub use registry::Registry;

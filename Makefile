@@ -1,0 +1,44 @@
+# Counterpoint. `make quickstart` and `make test` each do everything they need on a fresh Linux x86-64 machine that has
+# cargo, pip and a C++ compiler. `make help` lists the targets.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+BIN := target/release/counterpoint
+# Idle OpenMP threads must sleep, not spin: two engines share the cores.
+export OMP_WAIT_POLICY := PASSIVE
+
+.PHONY: help setup build quickstart test lint check-deny bench-race python-env clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## fetch libtorch once into the user's cache (a LIBTORCH of your own is respected)
+	@.ci/libtorch
+
+build: setup ## build target/release/counterpoint
+	@$(CARGO) build --release --locked
+
+quickstart: build ## train a tiny policy on arithmetic until it is visibly better (results in runs/quickstart)
+	@$(BIN) run configs/quickstart.toml
+
+test: setup ## run all tests (no network, no GPU)
+	@COUNTERPOINT_STRICT=1 $(CARGO) test --release --locked --workspace
+
+lint: setup ## rustfmt, clippy with warnings as errors, cargo-deny where it is installed
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check bans licenses sources; \
+	  else echo "lint: cargo-deny is not installed, its checks are skipped (cargo install cargo-deny)"; fi
+
+python-env: ## a Python environment with torch and transformers for the peers (3 GB, not needed by anything else)
+	@test -x .venv/bin/python || python3 -m venv .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r benches/peers/requirements.txt
+
+bench-race: build python-env ## race to 0.60 against the two PyTorch peers: same start, data, settings, threads
+	@.venv/bin/python benches/race.py
+
+clean: ## remove what was built here (the libtorch cache of the user stays)
+	@$(CARGO) clean
+	@rm -rf .venv .cache

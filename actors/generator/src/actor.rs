@@ -1,0 +1,179 @@
+//! The generator actor: passes leases and weights down to its engine thread, and the engine's events up to the replay
+//! actor.
+//!
+//! Lifecycle: the thread starts with the actor. If it fails, the actor fails with its error, and its supervisor decides; all
+//! leases that were in it are the replay actor's to give up. On stop, the thread ends after its present decode step.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use counterpoint_policy::{LoadWeights, Snapshot, Tokenizer};
+use counterpoint_rollout::contract::GeneratorEvent;
+use counterpoint_rollout::{
+    DropReason, GeneratorId, GeneratorMsg, GroupId, Lease, check_invariant, invariant::Invariant,
+};
+use crossbeam::channel::TrySendError;
+use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
+
+use crate::request::detokenizer;
+use crate::serve::{Control, Server};
+use crate::thread::EngineThread;
+use crate::{Engine, GeneratorConfig, GeneratorError};
+
+/// How long a stopping actor waits for the engine's present decode step.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// See the module.
+#[derive(Debug)]
+pub struct GeneratorActor;
+
+/// What a generator is told.
+#[derive(Debug)]
+pub enum GeneratorActorMsg {
+    /// By the replay actor, or by the conductor (freeze, thaw).
+    Generator(GeneratorMsg),
+    /// By weight synchronisation.
+    Load(LoadWeights),
+    /// By its engine: this happened.
+    Reported(Vec<GeneratorEvent>),
+    /// By its engine: it is over.
+    Ended(Result<(), GeneratorError>),
+}
+
+/// What a generator is started with.
+#[derive(Debug)]
+pub struct GeneratorStart {
+    /// Its number.
+    pub id: GeneratorId,
+    /// Its first weights; the engine samples on their device and in their number format.
+    pub snapshot: Arc<Snapshot>,
+    /// Of the same model.
+    pub tokenizer: Tokenizer,
+    /// Valid settings.
+    pub config: GeneratorConfig,
+    /// The run's seed.
+    pub seed: u64,
+    /// CPU threads of its tensor operations.
+    pub threads: usize,
+    /// The leases that can be on their way to this generator: no more messages than that can wait for the engine.
+    pub queue_capacity: usize,
+    /// Who owns the leases.
+    pub replay: DerivedActorRef<GeneratorEvent>,
+}
+
+/// The actor's state.
+pub struct GeneratorState {
+    /// Taken when the actor stops.
+    engine: Option<EngineThread<Vec<Lease>, Control>>,
+    replay: DerivedActorRef<GeneratorEvent>,
+}
+
+impl Actor for GeneratorActor {
+    type Msg = GeneratorActorMsg;
+    type State = GeneratorState;
+    type Arguments = GeneratorStart;
+
+    async fn pre_start(&self, myself: ActorRef<Self::Msg>, start: GeneratorStart) -> Result<Self::State, ActorProcessingErr> {
+        let replay = start.replay.clone();
+        Ok(GeneratorState { engine: Some(start_engine(&myself, start)?), replay })
+    }
+
+    async fn handle(&self, _: ActorRef<Self::Msg>, message: Self::Msg, state: &mut Self::State) -> Result<(), ActorProcessingErr> {
+        match message {
+            GeneratorActorMsg::Generator(GeneratorMsg::Lease(leases)) => state.lease(leases),
+            GeneratorActorMsg::Generator(GeneratorMsg::Cancel(groups)) => state.control(Control::Cancel(groups)),
+            GeneratorActorMsg::Generator(GeneratorMsg::Freeze(reply)) => state.control(Control::Freeze(reply)),
+            GeneratorActorMsg::Generator(GeneratorMsg::Thaw) => state.control(Control::Thaw),
+            GeneratorActorMsg::Load(load) => state.control(Control::Load(load)),
+            GeneratorActorMsg::Reported(events) => state.reported(events),
+            GeneratorActorMsg::Ended(outcome) => outcome?,
+        }
+        Ok(())
+    }
+
+    async fn post_stop(&self, _: ActorRef<Self::Msg>, state: &mut Self::State) -> Result<(), ActorProcessingErr> {
+        if let Some(engine) = state.engine.take() {
+            engine.join(STOP_DEADLINE).await;
+        }
+        Ok(())
+    }
+}
+
+impl GeneratorState {
+    /// Never waits: the capacity is the number of leases that can exist for this engine, and a message holds at least one.
+    fn lease(&mut self, leases: Vec<Lease>) {
+        let Some(engine) = self.engine.as_ref().filter(|_| !leases.is_empty()) else { return };
+        let (leases, full) = match engine.work.try_send(leases) {
+            Ok(()) => return,
+            Err(TrySendError::Full(leases)) => (leases, true),
+            Err(TrySendError::Disconnected(leases)) => (leases, false),
+        };
+        let lost: Vec<GroupId> = leases.iter().map(|lease| lease.group).collect();
+        self.reported(lost.iter().map(|&group| GeneratorEvent::Dropped { group, reason: DropReason::Lost }).collect());
+        check_invariant!(Invariant::EngineCredit, !full, "the engine's queue is full, {lost:?} are lost");
+    }
+
+    /// A command to an engine that is gone is dropped, and its reply says so; the actor learns of the end by `Ended`.
+    fn control(&mut self, command: Control) {
+        if let Some(engine) = &self.engine {
+            let _ = engine.control.send(command);
+        }
+    }
+
+    /// A replay actor that is gone needs no events: the run is over.
+    fn reported(&mut self, events: Vec<GeneratorEvent>) {
+        for event in events {
+            let _ = self.replay.send_message(event);
+        }
+    }
+}
+
+fn start_engine(
+    myself: &ActorRef<GeneratorActorMsg>,
+    start: GeneratorStart,
+) -> Result<EngineThread<Vec<Lease>, Control>, GeneratorError> {
+    let name = format!("generator-{}", start.id.0);
+    let capacity = start.queue_capacity;
+    let (events, end) = (myself.clone(), myself.clone());
+    let server_name = name.clone();
+    let body = move |work: crossbeam::channel::Receiver<_>, control: crossbeam::channel::Receiver<_>| {
+        let GeneratorStart { id, snapshot, tokenizer, config, seed, threads, .. } = start;
+        let engine = Engine::new(snapshot, config.engine_options(&tokenizer), detokenizer(&tokenizer))?;
+        // An actor that is gone needs no events; its channels are closed, so the loop ends.
+        let report = move |happened| drop(events.cast(GeneratorActorMsg::Reported(happened)));
+        let (leases, loads) = (HashMap::new(), Vec::new());
+        let server = Server { id, name: server_name, seed, tokenizer, engine, report, leases, frozen: false, loads };
+        server.run(threads, &work, &control)
+    };
+    EngineThread::spawn(&name, capacity, body, move |outcome| drop(end.cast(GeneratorActorMsg::Ended(outcome))))
+}
+
+impl From<GeneratorMsg> for GeneratorActorMsg {
+    fn from(message: GeneratorMsg) -> Self {
+        Self::Generator(message)
+    }
+}
+
+impl From<LoadWeights> for GeneratorActorMsg {
+    fn from(load: LoadWeights) -> Self {
+        Self::Load(load)
+    }
+}
+
+/// ractor hands an undeliverable message back in its sender's type.
+impl TryFrom<GeneratorActorMsg> for GeneratorMsg {
+    type Error = GeneratorActorMsg;
+
+    fn try_from(message: GeneratorActorMsg) -> Result<Self, GeneratorActorMsg> {
+        if let GeneratorActorMsg::Generator(message) = message { Ok(message) } else { Err(message) }
+    }
+}
+
+impl TryFrom<GeneratorActorMsg> for LoadWeights {
+    type Error = GeneratorActorMsg;
+
+    fn try_from(message: GeneratorActorMsg) -> Result<Self, GeneratorActorMsg> {
+        if let GeneratorActorMsg::Load(load) = message { Ok(load) } else { Err(message) }
+    }
+}

@@ -1,0 +1,179 @@
+use counterpoint_policy::Tokenizer;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{EngineOptions, OnSwap};
+
+/// Section `[generator]`: who samples the answers that are trained, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GeneratorConfig {
+    /// How many generators, each with its own engine and weights. Default: 1.
+    pub count: u32,
+    /// Logits are divided by this, in sampling and in training alike; above 0, since without noise all K answers would be
+    /// one. Default: 1.0 (NFT, arXiv 2505.18116).
+    pub temperature: f64,
+    /// Tokens after which an answer is cut off. Default: 128.
+    #[serde(alias = "max_completion_length")]
+    pub max_new_tokens: usize,
+    /// Tokens beyond which a prompt is not sampled but dropped (`too_long`). Default: 512.
+    pub max_prompt_tokens: usize,
+    /// Answers that one generator samples at the same time; bounds the memory of its cache. Default: 256.
+    pub slots: usize,
+    /// CPU threads of each generator's tensor operations; 0 shares the cores out between generators and learner.
+    /// Default: 0.
+    pub threads: u32,
+    /// What happens to running answers when new weights arrive: `keep` (they go on with the new weights on the cache they
+    /// have) or `drain` (they finish with the old ones, and nothing starts meanwhile). Default: `keep`.
+    pub on_swap: OnSwap,
+}
+
+impl Default for GeneratorConfig {
+    fn default() -> Self {
+        Self {
+            count: 1,
+            temperature: 1.0,
+            max_new_tokens: 128,
+            max_prompt_tokens: 512,
+            slots: 256,
+            threads: 0,
+            on_swap: OnSwap::Keep,
+        }
+    }
+}
+
+impl GeneratorConfig {
+    /// Pushes one message per problem, each starting with the key.
+    pub fn validate(&self, errors: &mut Vec<String>) {
+        let mut at_least_one = |key: &str, value: usize| {
+            if value == 0 {
+                errors.push(format!("generator.{key}: must be at least 1, got 0"));
+            }
+        };
+        at_least_one("count", self.count as usize);
+        at_least_one("max_new_tokens", self.max_new_tokens);
+        at_least_one("max_prompt_tokens", self.max_prompt_tokens);
+        at_least_one("slots", self.slots);
+        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
+            errors.push(format!("generator.temperature: must be > 0, got {}", self.temperature));
+        }
+    }
+
+    /// How a generator's engine samples for training.
+    pub fn engine_options(&self, tokenizer: &Tokenizer) -> EngineOptions {
+        EngineOptions {
+            slots: self.slots,
+            max_prompt_tokens: self.max_prompt_tokens,
+            max_new_tokens: self.max_new_tokens,
+            temperature: self.temperature,
+            on_swap: self.on_swap,
+            eos_tokens: tokenizer.eos_tokens().to_vec(),
+        }
+    }
+}
+
+/// Whether training stands still during an evaluation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EvalMode {
+    /// Decoding and learning freeze, and the training clock stops.
+    #[default]
+    Pause,
+    /// Everything goes on; the evaluation takes what cores it gets.
+    Overlap,
+}
+
+/// Section `[eval]`: how well the policy answers prompts that it is not trained on, now and then.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvalConfig {
+    /// Optimiser steps between two evaluations; 0 evaluates at the start and the end only. Default: 10.
+    pub every: u64,
+    /// Answers per prompt. Default: 8.
+    pub samples: u32,
+    /// Logits are divided by this; 0 takes the likeliest token, and then one sample is enough. Default: 1.0.
+    pub temperature: f64,
+    /// `pause` (training stands still, and its clock with it) or `overlap`. Default: `pause`.
+    pub mode: EvalMode,
+    /// Tokens after which an answer is cut off. Default: as `generator.max_new_tokens`.
+    pub max_new_tokens: Option<usize>,
+    /// The first so many prompts only. Default: all.
+    pub limit: Option<usize>,
+    /// Whether the first evaluation comes before the first step. Default: true.
+    pub at_start: bool,
+    /// Seconds after which an evaluation is given up. Default: 3600.
+    pub timeout_seconds: f64,
+}
+
+impl Default for EvalConfig {
+    fn default() -> Self {
+        Self {
+            every: 10,
+            samples: 8,
+            temperature: 1.0,
+            mode: EvalMode::Pause,
+            max_new_tokens: None,
+            limit: None,
+            at_start: true,
+            timeout_seconds: 3600.0,
+        }
+    }
+}
+
+impl EvalConfig {
+    /// Pushes one message per problem, each starting with the key.
+    pub fn validate(&self, errors: &mut Vec<String>) {
+        if self.samples == 0 {
+            errors.push("eval.samples: must be at least 1, got 0".to_owned());
+        }
+        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
+            errors.push(format!("eval.temperature: must be >= 0, got {}", self.temperature));
+        }
+        for (key, value) in [("max_new_tokens", self.max_new_tokens), ("limit", self.limit)] {
+            if value == Some(0) {
+                errors.push(format!("eval.{key}: must be at least 1, got 0"));
+            }
+        }
+        if !(self.timeout_seconds > 0.0 && self.timeout_seconds <= 1e9) {
+            errors.push(format!("eval.timeout_seconds: must be > 0 and at most 1e9, got {}", self.timeout_seconds));
+        }
+    }
+
+    /// How the evaluator's engine samples.
+    pub fn engine_options(&self, generator: &GeneratorConfig, tokenizer: &Tokenizer) -> EngineOptions {
+        EngineOptions {
+            max_new_tokens: self.max_new_tokens.unwrap_or(generator.max_new_tokens),
+            temperature: self.temperature,
+            on_swap: OnSwap::Keep,
+            ..generator.engine_options(tokenizer)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_every_problem_is_named_at_once() {
+        let mut errors = Vec::new();
+        GeneratorConfig::default().validate(&mut errors);
+        EvalConfig::default().validate(&mut errors);
+        assert_eq!(errors, Vec::<String>::new());
+
+        GeneratorConfig { count: 0, temperature: 0.0, slots: 0, ..Default::default() }.validate(&mut errors);
+        EvalConfig { samples: 0, temperature: f64::NAN, limit: Some(0), timeout_seconds: 0.0, ..Default::default() }
+            .validate(&mut errors);
+        let keys: Vec<&str> = errors.iter().filter_map(|e| e.split(':').next()).collect();
+        let expected = [
+            "generator.count",
+            "generator.slots",
+            "generator.temperature",
+            "eval.samples",
+            "eval.temperature",
+            "eval.limit",
+            "eval.timeout_seconds",
+        ];
+        assert_eq!(keys, expected);
+    }
+}

@@ -1,0 +1,99 @@
+//! Sampling a list of requests to its end, results in the order of the list: what `eval`, `generate` and the evaluator do.
+
+use std::collections::{HashMap, VecDeque};
+use std::iter::Fuse;
+
+use counterpoint_rollout::{DropReason, GroupId};
+
+use crate::{Engine, Event, GeneratorError, Request, Sampled};
+
+/// What became of a request.
+#[derive(Debug)]
+pub enum Outcome {
+    /// All answers are there.
+    Answered(Sampled),
+    /// It was not sampled.
+    Dropped {
+        /// Which group.
+        group: GroupId,
+        /// Why: its prompt does not fit.
+        reason: DropReason,
+    },
+}
+
+/// Samples `requests` with an idle engine that nobody else feeds.
+///
+/// The iterator yields one outcome per request, in their order, each as soon as it and all before it are there; requests
+/// are drawn from theirs when the engine has room. Results that wait for an earlier one are held in memory. Their
+/// `min_version` must not be above the engine's. After an error the iterator ends; dropping it early abandons what runs.
+pub fn sample_all<I: IntoIterator<Item = Request>>(engine: &mut Engine, requests: I) -> SampleAll<'_, I::IntoIter> {
+    SampleAll { engine, requests: requests.into_iter().fuse(), order: VecDeque::new(), done: HashMap::new(), failed: false }
+}
+
+/// See [`sample_all`].
+pub struct SampleAll<'a, I: Iterator<Item = Request>> {
+    engine: &'a mut Engine,
+    requests: Fuse<I>,
+    /// Submitted and not yielded.
+    order: VecDeque<GroupId>,
+    done: HashMap<GroupId, Outcome>,
+    failed: bool,
+}
+
+impl<I: Iterator<Item = Request>> SampleAll<'_, I> {
+    /// One decode step. False if there is nothing left to do.
+    pub fn step(&mut self) -> Result<bool, GeneratorError> {
+        // One more group than there are slots keeps all slots busy, since a group has at least one answer.
+        while self.engine.groups() <= self.engine.options().slots
+            && let Some(request) = self.requests.next()
+        {
+            self.order.push_back(request.group);
+            self.engine.submit(request)?;
+        }
+        if self.engine.is_idle() {
+            return Ok(false);
+        }
+        for event in self.engine.step()? {
+            match event {
+                Event::Started { .. } => {}
+                Event::Finished(sampled) => drop(self.done.insert(sampled.group, Outcome::Answered(sampled))),
+                Event::Dropped { group, reason } => drop(self.done.insert(group, Outcome::Dropped { group, reason })),
+            }
+        }
+        Ok(true)
+    }
+
+    /// The next outcome in order, if it is there.
+    pub fn ready(&mut self) -> Option<Outcome> {
+        let outcome = self.done.remove(self.order.front()?)?;
+        self.order.pop_front();
+        Some(outcome)
+    }
+}
+
+impl<I: Iterator<Item = Request>> Iterator for SampleAll<'_, I> {
+    type Item = Result<Outcome, GeneratorError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.failed {
+            if let Some(outcome) = self.ready() {
+                return Some(Ok(outcome));
+            }
+            match self.step() {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => {
+                    self.failed = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        None
+    }
+}
+
+impl<I: Iterator<Item = Request>> Drop for SampleAll<'_, I> {
+    fn drop(&mut self) {
+        self.engine.abandon();
+    }
+}

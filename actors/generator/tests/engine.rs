@@ -1,0 +1,218 @@
+//! The engine against the learner's way of scoring, and against itself under other schedules.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::*;
+use counterpoint_generator::{EngineOptions, Event, GeneratorError, OnSwap, Sampled};
+use counterpoint_policy::{Snapshot, Tensor};
+use counterpoint_rollout::{DropReason, FinishReason, GroupId, PolicyVersion};
+use proptest::prelude::*;
+
+/// Prompts of 1 to 70 tokens, which crosses the store's first size, each with K.
+fn groups() -> impl Strategy<Value = Vec<(Vec<u32>, u32)>> {
+    let short = prop::collection::vec(2u32..18, 1..9);
+    let long = prop::collection::vec(2u32..18, 40..71);
+    prop::collection::vec((prop_oneof![4 => short, 1 => long], 1u32..7), 1..7)
+}
+
+fn sample(snapshot: &Arc<Snapshot>, groups: &[(Vec<u32>, u32)], slots: usize, temperature: f64) -> Vec<Sampled> {
+    let mut engine = engine(Arc::clone(snapshot), options(slots, temperature, OnSwap::Keep));
+    for (index, (prompt, answers)) in groups.iter().enumerate() {
+        engine.submit(request(index as u64, prompt, *answers)).unwrap();
+    }
+    run(&mut engine).0
+}
+
+/// Options under which answers run to the limit of 12 tokens.
+fn never_stopping(on_swap: OnSwap) -> EngineOptions {
+    EngineOptions { eos_tokens: Vec::new(), ..options(8, 1.0, on_swap) }
+}
+
+fn tokens(sampled: &Sampled) -> Vec<Vec<u32>> {
+    sampled.completions.iter().map(|c| c.tokens.clone()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn recorded_log_probs_are_those_of_the_learner(
+        groups in groups(), slots in 1usize..20, qwen in any::<bool>(), temperature in prop_oneof![Just(1.0), 0.5f64..2.0],
+    ) {
+        let snapshot = snapshot(&model(qwen), 0);
+        let sampled = sample(&snapshot, &groups, slots, temperature);
+        prop_assert_eq!(sampled.len(), groups.len());
+        let answers = sampled.iter().flat_map(|s| s.completions.iter().map(move |c| (s, c)));
+        let (mean, max) = mismatch(answers.map(|(s, c)| (c.clone(), score(&snapshot, &s.prompt_tokens, c, temperature))));
+        // float32 over a few layers; the same figures hold for real models of this size
+        prop_assert!(mean < 1e-6 && max < 1e-4, "mean {mean}, max {max}");
+    }
+
+    #[test]
+    fn a_group_gets_the_same_tokens_alone_with_others_and_with_few_slots(
+        groups in groups(), slots in 1usize..8, qwen in any::<bool>(),
+    ) {
+        let snapshot = snapshot(&model(qwen), 0);
+        let together = sample(&snapshot, &groups, 64, 1.0);
+        let crowded = sample(&snapshot, &groups, slots, 1.0);
+        for (index, (prompt, answers)) in groups.iter().enumerate() {
+            let mut engine = engine(Arc::clone(&snapshot), options(64, 1.0, OnSwap::Keep));
+            engine.submit(request(index as u64, prompt, *answers)).unwrap();
+            let alone = tokens(&run(&mut engine).0[0]);
+            prop_assert_eq!(&alone, &tokens(&together[index]));
+            prop_assert_eq!(&alone, &tokens(&crowded[index]));
+        }
+    }
+
+    /// Also covers groups with more answers than slots, whose late siblings start after a swap.
+    #[test]
+    fn log_probs_across_swaps_are_those_of_the_recorded_versions(
+        groups in groups(), slots in 1usize..8, swaps in prop::collection::vec(1usize..6, 1..4), qwen in any::<bool>(),
+    ) {
+        let config = model(qwen);
+        let snapshots: Vec<Arc<Snapshot>> = (0..=swaps.len() as u64).map(|v| snapshot(&config, v)).collect();
+        let mut engine = engine(Arc::clone(&snapshots[0]), options(slots, 1.0, OnSwap::Keep));
+        for (index, (prompt, answers)) in groups.iter().enumerate() {
+            engine.submit(request(index as u64, prompt, *answers)).unwrap();
+        }
+        let (mut finished, mut other) = (Vec::new(), Vec::new());
+        for (steps, next) in swaps.iter().zip(&snapshots[1..]) {
+            for _ in 0..*steps {
+                collect(engine.step().unwrap(), &mut finished, &mut other);
+            }
+            engine.load(Arc::clone(next)).unwrap();
+            prop_assert_eq!(engine.version(), next.version());
+        }
+        let (rest, _) = run(&mut engine);
+        finished.extend(rest);
+        prop_assert_eq!(finished.len(), groups.len());
+        for sampled in &finished {
+            let first = sampled.completions.iter().filter_map(|c| c.versions.first()).map(|span| span.version).min();
+            prop_assert_eq!(Some(sampled.start_version), first);
+            let replayed = sampled.completions.iter().map(|c| (c.clone(), replay(&snapshots, &sampled.prompt_tokens, c, 1.0)));
+            let (_, max) = mismatch(replayed);
+            prop_assert!(max < 1e-4, "{max}");
+        }
+    }
+}
+
+#[test]
+fn keep_goes_on_with_the_new_weights_within_an_answer() {
+    let config = model(true);
+    let mut engine = engine(snapshot(&config, 0), never_stopping(OnSwap::Keep));
+    engine.submit(request(0, &[3, 4], 2)).unwrap();
+    for _ in 0..3 {
+        engine.step().unwrap();
+    }
+    engine.load(snapshot(&config, 4)).unwrap();
+    let (finished, _) = run(&mut engine);
+    for completion in &finished[0].completions {
+        let spans: Vec<(u64, u32)> = completion.versions.iter().map(|s| (s.version.0, s.tokens)).collect();
+        assert_eq!(spans, [(0, 3), (4, 9)]);
+    }
+}
+
+#[test]
+fn drain_finishes_on_the_old_weights_and_starts_nothing_meanwhile() {
+    let config = model(true);
+    let mut options = never_stopping(OnSwap::Drain);
+    options.slots = 2;
+    let mut engine = engine(snapshot(&config, 0), options);
+    engine.submit(request(0, &[3, 4], 1)).unwrap();
+    engine.step().unwrap();
+    engine.load(snapshot(&config, 1)).unwrap();
+    assert_eq!(engine.version(), PolicyVersion(0), "an answer runs");
+    engine.load(snapshot(&config, 2)).unwrap();
+    engine.submit(request(1, &[5], 1)).unwrap();
+    let (finished, _) = run(&mut engine);
+    let versions: Vec<Vec<u64>> =
+        finished.iter().map(|s| s.completions[0].versions.iter().map(|span| span.version.0).collect()).collect();
+    assert_eq!(versions, [[0], [2]], "the newest weights replaced those that waited");
+}
+
+#[test]
+fn cancelling_frees_the_slots_and_leaves_the_others_alone() {
+    let config = model(false);
+    let alone = {
+        let mut engine = engine(snapshot(&config, 0), never_stopping(OnSwap::Keep));
+        engine.submit(request(1, &[5, 6], 3)).unwrap();
+        tokens(&run(&mut engine).0[0])
+    };
+    let mut options = never_stopping(OnSwap::Keep);
+    options.slots = 4;
+    let mut engine = engine(snapshot(&config, 0), options);
+    engine.submit(request(0, &[3, 4, 5], 3)).unwrap();
+    engine.submit(request(1, &[5, 6], 3)).unwrap();
+    engine.submit(request(2, &[9], 1)).unwrap();
+    for _ in 0..3 {
+        engine.step().unwrap();
+    }
+    engine.cancel(&[GroupId(0), GroupId(2), GroupId(77)]);
+    let (finished, other) = run(&mut engine);
+    assert_eq!(finished.iter().map(|s| s.group).collect::<Vec<_>>(), [GroupId(1)]);
+    assert_eq!(tokens(&finished[0]), alone);
+    let dropped = other.iter().filter(|e| matches!(e, Event::Dropped { reason: DropReason::Cancelled, .. })).count();
+    assert_eq!(dropped, 2, "an unknown group is not reported");
+    assert_eq!(engine.groups(), 0);
+}
+
+#[test]
+fn a_prompt_that_does_not_fit_is_dropped_and_the_longest_that_fits_is_sampled() {
+    let mut engine = engine(snapshot(&model(true), 0), never_stopping(OnSwap::Keep));
+    engine.submit(request(0, &[3; 81], 1)).unwrap();
+    engine.submit(request(1, &[3; 80], 2)).unwrap();
+    let (finished, other) = run(&mut engine);
+    assert!(matches!(other[0], Event::Dropped { group: GroupId(0), reason: DropReason::TooLong }));
+    assert!(matches!(other[1], Event::Started { group: GroupId(1), version: PolicyVersion(0) }));
+    assert!(finished[0].completions.iter().all(|c| c.tokens.len() == 12 && c.finish == FinishReason::Length));
+}
+
+#[test]
+fn the_model_s_context_bounds_prompt_and_answer_together() {
+    let mut options = never_stopping(OnSwap::Keep);
+    options.max_prompt_tokens = 1000;
+    let mut engine = engine(snapshot(&model(true), 0), options);
+    engine.submit(request(0, &[3; 117], 1)).unwrap();
+    engine.submit(request(1, &[3; 116], 1)).unwrap();
+    let (finished, other) = run(&mut engine);
+    assert!(matches!(other[0], Event::Dropped { group: GroupId(0), reason: DropReason::TooLong }));
+    assert_eq!(finished[0].completions[0].tokens.len(), 12);
+}
+
+#[test]
+fn a_request_waits_for_the_version_it_needs() {
+    let config = model(true);
+    let mut engine = engine(snapshot(&config, 0), options(8, 1.0, OnSwap::Keep));
+    let mut early = request(0, &[3, 4], 1);
+    early.min_version = PolicyVersion(2);
+    engine.submit(early).unwrap();
+    assert!(engine.is_idle(), "nothing can start");
+    engine.load(snapshot(&config, 2)).unwrap();
+    let (finished, _) = run(&mut engine);
+    assert_eq!(finished[0].start_version, PolicyVersion(2));
+}
+
+#[test]
+fn temperature_zero_needs_no_noise() {
+    let snapshot = snapshot(&model(true), 0);
+    let groups = [(vec![3, 4, 5], 3)];
+    let greedy = sample(&snapshot, &groups, 8, 0.0);
+    let answers = tokens(&greedy[0]);
+    assert!(answers.iter().all(|a| *a == answers[0]));
+}
+
+#[test]
+fn weights_that_are_not_finite_or_of_another_model_are_named() {
+    let config = model(true);
+    let damaged = Tensor::full([config.parameters()], f64::NAN, (counterpoint_policy::Kind::Float, counterpoint_policy::Device::Cpu));
+    let damaged = Arc::new(Snapshot::new(Arc::clone(&config), PolicyVersion(3), damaged).unwrap());
+    let mut engine = engine(snapshot(&config, 0), options(8, 1.0, OnSwap::Keep));
+    let error = engine.load(snapshot(&model(false), 1)).unwrap_err();
+    assert!(matches!(error, GeneratorError::OtherModel { version: PolicyVersion(1) }));
+    engine.load(damaged).unwrap();
+    engine.submit(request(0, &[3, 4], 1)).unwrap();
+    let error = engine.step().unwrap_err();
+    assert!(matches!(error, GeneratorError::NotFinite { version: PolicyVersion(3) }), "{error}");
+}

@@ -1,0 +1,257 @@
+//! Checkpoints: complete or absent.
+//!
+//! `<root>/step-000100` is a Hugging Face directory (model.safetensors in float32, config.json, tokenizer), which transformers
+//! and vLLM open, with what a resume needs beside it in a folder of its own (vLLM reads every *.safetensors of a model
+//! directory):
+//!
+//! ```text
+//! state/optimizer.safetensors   AdamW's m and v, laid out like the parameters
+//! state/learner.json            version, optimiser step
+//! state/<extra>                 what the caller adds: the replay actor's cut, counters
+//! state/MANIFEST.json           size and blake3 of every file, checked before anything is read
+//! ```
+//!
+//! It is written as `step-000100.tmp`, every file and directory synced, and then renamed, so a directory without `.tmp` is
+//! complete. [`CheckpointStore::open`] removes what an interrupted write left. The link `latest` names the newest, for people;
+//! [`load_latest`] goes by the numbers. A corrupt checkpoint is refused by file name, and never quietly replaced by an older
+//! one: that choice is the user's, through [`load`].
+//!
+//! Saving reads the learner's tensors, so it runs on the learner's thread, between two steps. Sampling goes on meanwhile.
+
+mod config;
+mod manifest;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use counterpoint_policy::{Device, Kind, ModelConfig, Tensor};
+use counterpoint_rollout::PolicyVersion;
+use serde::{Deserialize, Serialize};
+
+pub use config::CheckpointConfig;
+
+use crate::{Learner, LearnerError, OptimizerState};
+
+const STATE: &str = "state";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const LEARNER: &str = "learner.json";
+const LATEST: &str = "latest";
+const TEMPORARY: &str = ".tmp";
+const FORMAT: u32 = 1;
+
+/// A file that the caller adds to a checkpoint's `state` folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extra {
+    /// Its name: letters, digits, `.`, `-` and `_`.
+    pub name: String,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+/// Where a run's checkpoints lie, and how many stay.
+#[derive(Clone, Debug)]
+pub struct CheckpointStore {
+    root: PathBuf,
+    source: PathBuf,
+    keep: usize,
+}
+
+/// A checkpoint in memory.
+#[derive(Debug)]
+pub struct LoadedCheckpoint {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// The model's shape.
+    pub model: ModelConfig,
+    /// Its parameters in float32, on the device asked for.
+    pub flat: Tensor,
+    /// AdamW's memory, on the same device.
+    pub optimizer: OptimizerState,
+    /// The optimiser steps that made the parameters.
+    pub version: PolicyVersion,
+    /// What the caller added, by name.
+    pub extras: BTreeMap<String, Vec<u8>>,
+}
+
+/// `state/learner.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct LearnerFile {
+    format: u32,
+    version: PolicyVersion,
+    optimizer_step: u64,
+}
+
+impl CheckpointStore {
+    /// The checkpoints under `root`, which is created; leftovers of interrupted writes are removed. `source`: the model
+    /// directory that the run started from, for its config and tokenizer. `keep`: how many stay, at least one.
+    pub fn open(root: &Path, source: &Path, keep: usize) -> Result<Self, LearnerError> {
+        fs::create_dir_all(root).map_err(LearnerError::io(root))?;
+        for name in names(root)?.iter().filter(|name| name.ends_with(TEMPORARY)) {
+            let leftover = root.join(name);
+            tracing::warn!(path = %leftover.display(), "removing what an interrupted write of a checkpoint left");
+            let removed = if leftover.is_symlink() { fs::remove_file(&leftover) } else { fs::remove_dir_all(&leftover) };
+            removed.map_err(LearnerError::io(leftover))?;
+        }
+        Ok(Self { root: root.to_owned(), source: source.to_owned(), keep: keep.max(1) })
+    }
+
+    /// Writes a checkpoint of the learner's present version and returns its directory. If that version has one already, it
+    /// stays as it is.
+    pub fn save(&self, learner: &Learner, extras: &[Extra]) -> Result<PathBuf, LearnerError> {
+        let version = learner.version();
+        let path = self.root.join(directory_name(version));
+        if path.exists() {
+            return Ok(path);
+        }
+        let temporary = self.root.join(format!("{}{TEMPORARY}", directory_name(version)));
+        if let Err(error) = self.write(&temporary, learner, extras) {
+            // Incomplete, and ours. If it cannot be removed, `open` will; the first error says why there is no checkpoint.
+            let _ = fs::remove_dir_all(&temporary);
+            return Err(error);
+        }
+        fs::rename(&temporary, &path).map_err(LearnerError::io(&path))?;
+        sync(&self.root)?;
+        self.point_latest(version)?;
+        self.retain()?;
+        Ok(path)
+    }
+
+    fn write(&self, dir: &Path, learner: &Learner, extras: &[Extra]) -> Result<(), LearnerError> {
+        if dir.exists() {
+            fs::remove_dir_all(dir).map_err(LearnerError::io(dir))?;
+        }
+        counterpoint_policy::checkpoint::save(dir, &self.source, learner.model(), learner.flat(), Kind::Float)?;
+        let state = dir.join(STATE);
+        fs::create_dir(&state).map_err(LearnerError::io(&state))?;
+        let OptimizerState { step, first, second } = learner.optimizer_state();
+        let optimizer = state.join(OPTIMIZER);
+        let on_cpu = |tensor: &Tensor| tensor.f_to_device(Device::Cpu);
+        Tensor::write_safetensors(&[("first", on_cpu(first)?), ("second", on_cpu(second)?)], &optimizer)?;
+        sync(&optimizer)?;
+        let file = LearnerFile { format: FORMAT, version: learner.version(), optimizer_step: *step };
+        write_synced(&state.join(LEARNER), json(&file)?.as_bytes())?;
+        for Extra { name, bytes } in extras {
+            let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+            if !plain || name.starts_with('.') || [OPTIMIZER, LEARNER, manifest::NAME].contains(&name.as_str()) {
+                let problem = "not a name for an extra file; letters, digits, '.', '-' and '_' make one".to_owned();
+                return Err(LearnerError::Checkpoint { path: state.join(name), problem });
+            }
+            write_synced(&state.join(name), bytes)?;
+        }
+        manifest::write(dir, &state)?;
+        sync(&state)?;
+        sync(dir)
+    }
+
+    fn point_latest(&self, version: PolicyVersion) -> Result<(), LearnerError> {
+        let temporary = self.root.join(format!("{LATEST}{TEMPORARY}"));
+        if temporary.is_symlink() {
+            fs::remove_file(&temporary).map_err(LearnerError::io(&temporary))?;
+        }
+        symlink(directory_name(version), &temporary).map_err(LearnerError::io(&temporary))?;
+        fs::rename(&temporary, self.root.join(LATEST)).map_err(LearnerError::io(&temporary))?;
+        sync(&self.root)
+    }
+
+    /// Removes all but the newest. Each is renamed first, so that one half removed is not mistaken for a checkpoint.
+    fn retain(&self) -> Result<(), LearnerError> {
+        let steps = steps(&self.root)?;
+        for old in &steps[..steps.len().saturating_sub(self.keep)] {
+            let path = self.root.join(directory_name(*old));
+            let doomed = self.root.join(format!("{}{TEMPORARY}", directory_name(*old)));
+            fs::rename(&path, &doomed).map_err(LearnerError::io(&path))?;
+            fs::remove_dir_all(&doomed).map_err(LearnerError::io(&doomed))?;
+        }
+        Ok(())
+    }
+}
+
+/// Loads the newest checkpoint under `root`; `None` if there is none, or no such directory. A corrupt one is an error.
+pub fn load_latest(root: &Path, device: Device) -> Result<Option<LoadedCheckpoint>, LearnerError> {
+    if !root.exists() {
+        return Ok(None);
+    }
+    steps(root)?.last().map(|newest| load(&root.join(directory_name(*newest)), device)).transpose()
+}
+
+/// Checks and loads one checkpoint.
+pub fn load(dir: &Path, device: Device) -> Result<LoadedCheckpoint, LearnerError> {
+    let state = dir.join(STATE);
+    let files = manifest::verify(dir, &state)?;
+    let learner = read_learner_file(&state.join(LEARNER))?;
+    let (model, flat) = counterpoint_policy::checkpoint::load(dir, Kind::Float, device)?;
+    let optimizer = read_optimizer(&state.join(OPTIMIZER), learner.optimizer_step, &flat)?;
+    let mut extras = BTreeMap::new();
+    for name in files.iter().filter_map(|file| file.strip_prefix(STATE)?.strip_prefix('/')) {
+        if name != OPTIMIZER && name != LEARNER {
+            let path = state.join(name);
+            extras.insert(name.to_owned(), fs::read(&path).map_err(LearnerError::io(path))?);
+        }
+    }
+    Ok(LoadedCheckpoint { path: dir.to_owned(), model, flat, optimizer, version: learner.version, extras })
+}
+
+fn read_learner_file(path: &Path) -> Result<LearnerFile, LearnerError> {
+    let refuse = |problem: String| LearnerError::Checkpoint { path: path.to_owned(), problem };
+    let bytes = fs::read(path).map_err(LearnerError::io(path))?;
+    let file: LearnerFile = serde_json::from_slice(&bytes).map_err(|e| refuse(e.to_string()))?;
+    if file.format != FORMAT {
+        return Err(refuse(format!("its format is {}, this program reads {FORMAT}", file.format)));
+    }
+    Ok(file)
+}
+
+fn read_optimizer(path: &Path, step: u64, flat: &Tensor) -> Result<OptimizerState, LearnerError> {
+    let mut tensors: BTreeMap<String, Tensor> = Tensor::read_safetensors(path)?.into_iter().collect();
+    let mut take = |name: &str| -> Result<Tensor, LearnerError> {
+        let tensor = tensors.remove(name).filter(|t| t.size() == flat.size()).ok_or_else(|| LearnerError::Checkpoint {
+            path: path.to_owned(),
+            problem: format!("it has no tensor \"{name}\" of shape {:?}", flat.size()),
+        })?;
+        Ok(tensor.f_to_device(flat.device())?)
+    };
+    Ok(OptimizerState { step, first: take("first")?, second: take("second")? })
+}
+
+fn directory_name(version: PolicyVersion) -> String {
+    format!("step-{:06}", version.0)
+}
+
+/// The versions of the complete checkpoints, oldest first.
+fn steps(root: &Path) -> Result<Vec<PolicyVersion>, LearnerError> {
+    let version = |name: &String| name.strip_prefix("step-")?.parse().ok().map(PolicyVersion);
+    let mut steps: Vec<PolicyVersion> = names(root)?.iter().filter_map(version).collect();
+    steps.sort();
+    Ok(steps)
+}
+
+/// The names in a directory; those that are not UTF-8 are none of ours.
+fn names(root: &Path) -> Result<Vec<String>, LearnerError> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root).map_err(LearnerError::io(root))? {
+        let entry = entry.map_err(LearnerError::io(root))?;
+        names.extend(entry.file_name().into_string());
+    }
+    Ok(names)
+}
+
+fn json(value: &impl Serialize) -> Result<String, LearnerError> {
+    serde_json::to_string(value).map_err(|e| LearnerError::Engine(format!("cannot write JSON: {e}")))
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), LearnerError> {
+    let write = || {
+        let mut file = File::create_new(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(LearnerError::io(path))
+}
+
+/// Makes a file's content, or a directory's entries, survive a power cut.
+fn sync(path: &Path) -> Result<(), LearnerError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(LearnerError::io(path))
+}

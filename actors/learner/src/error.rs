@@ -1,0 +1,83 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use counterpoint_policy::PolicyError;
+use counterpoint_rollout::{GroupId, PolicyVersion};
+
+/// What can go wrong between a batch and new weights, or between weights and a checkpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum LearnerError {
+    /// The model, or a file of it.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// A tensor operation failed.
+    #[error("tensor operation failed: {0}")]
+    Tensor(#[from] tch::TchError),
+    /// A group of the batch is not what a group must be.
+    #[error("{group} cannot be trained: {problem}")]
+    Group {
+        /// Which group.
+        group: GroupId,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// There is nothing in the batch.
+    #[error("the batch for {0} has no groups; a step needs at least one")]
+    EmptyBatch(PolicyVersion),
+    /// The batch was made for other weights than the learner holds.
+    #[error("the batch starts from {batch}, the learner holds {learner}; a batch trains the weights that it was made for")]
+    Version {
+        /// The batch's.
+        batch: PolicyVersion,
+        /// The learner's.
+        learner: PolicyVersion,
+    },
+    /// The step would have destroyed the weights.
+    #[error("the step from {version} was not taken: its {what} is {value} (groups {groups}); the weights are unchanged")]
+    NotFinite {
+        /// `loss` or `gradient norm`.
+        what: &'static str,
+        /// NaN or an infinity.
+        value: f64,
+        /// The weights it started from.
+        version: PolicyVersion,
+        /// The groups of the batch.
+        groups: String,
+    },
+    /// A case of `counterpoint loss` is malformed.
+    #[error("{0}")]
+    Case(String),
+    /// A file could not be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A checkpoint is incomplete or corrupt.
+    #[error("checkpoint refused: {path}: {problem}", path = path.display())]
+    Checkpoint {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// The engine was told to stop in the middle of a step; the weights are those before it.
+    #[error("the learner's engine was told to stop; the step from {0} was given up")]
+    Stopped(PolicyVersion),
+    /// The engine's thread ended, or its queue is full: nobody takes the command.
+    #[error("the learner's engine takes no command: {0}")]
+    Engine(String),
+    /// The engine's thread did not end in time.
+    #[error("the learner's engine did not stop within {:.1} s (it finishes the micro-batch at hand first)", .0.as_secs_f64())]
+    StopDeadline(Duration),
+}
+
+impl LearnerError {
+    /// An error of the operating system, with the file it is about.
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+}

@@ -1,0 +1,94 @@
+//! Objectives: losses over the log-probabilities of sampled tokens.
+//!
+//! An objective sees a batch twice. [`Objective::plan`] sees every answer of the whole batch, as plain numbers, and decides
+//! what each contributes: weights, filters and the normaliser of the reduction. [`Plan::loss`] then sees the tokens of one
+//! micro-batch at a time. A loss is a sum over tokens with coefficients from the plan, so micro-batches add up to the loss of
+//! the batch exactly, however it was cut.
+//!
+//! Tokens are flat: no padding, one entry per trained token, with the number of the answer that it belongs to.
+
+pub mod case;
+mod config;
+mod nft;
+mod reduction;
+
+use tch::Tensor;
+
+pub use config::{Level, ObjectiveConfig, ObjectiveName, Weight};
+pub use nft::{Degenerate, Nft};
+pub use reduction::Reduction;
+
+use crate::LearnerError;
+
+/// What an objective knows of one answer besides its log-probabilities.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Answer {
+    /// Which group of the batch, from 0.
+    pub group: usize,
+    /// c, the verifier's score in [0, 1].
+    pub score: f64,
+    /// r̂, the mean score of its group, over all K answers.
+    pub rate: f64,
+    /// Trained tokens.
+    pub tokens: u64,
+}
+
+/// The trained tokens of one micro-batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Tokens<'a> {
+    /// (M): log-probabilities under the policy that is trained; the loss is differentiated by these.
+    pub logp_new: &'a Tensor,
+    /// (M): log-probabilities under the policy that sampled.
+    pub logp_old: &'a Tensor,
+    /// (M) int64: which entry of `answers`.
+    pub answer: &'a Tensor,
+    /// The answers of this micro-batch, whole, as numbers within the batch; none is in two micro-batches.
+    pub answers: &'a [usize],
+}
+
+/// The loss of one micro-batch.
+#[derive(Debug)]
+pub struct Loss {
+    /// Scalar; its gradient is this micro-batch's share of the batch's.
+    pub total: Tensor,
+    /// [`LossParts`] as a (5) float64 tensor without gradient: read once per step, not once per micro-batch.
+    pub parts: Tensor,
+}
+
+/// Sums over the terms of a loss (tokens, or answers for a sequence loss), each before the reduction's normaliser.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LossParts {
+    /// Σ c · loss of a right answer.
+    pub positive: f64,
+    /// Σ c.
+    pub right: f64,
+    /// Σ (1 − c) · loss of a wrong answer.
+    pub negative: f64,
+    /// Σ (1 − c).
+    pub wrong: f64,
+    /// Σ (1 − c) over terms at or beyond the clip.
+    pub clipped: f64,
+}
+
+impl LossParts {
+    /// How many numbers these are.
+    pub(crate) const COUNT: usize = 5;
+
+    /// From the sums of [`Loss::parts`] over micro-batches.
+    pub(crate) fn from_sums(sums: [f64; Self::COUNT]) -> Self {
+        let [positive, right, negative, wrong, clipped] = sums;
+        Self { positive, right, negative, wrong, clipped }
+    }
+}
+
+/// A loss that can be trained. Implementations hold their settings and nothing of a batch.
+pub trait Objective: Send + std::fmt::Debug {
+    /// Decides what every answer of a batch contributes.
+    fn plan(&self, answers: &[Answer]) -> Box<dyn Plan>;
+}
+
+/// An objective's view of one batch.
+pub trait Plan {
+    /// The loss of one micro-batch, in the number format of `logp_new`.
+    fn loss(&self, tokens: &Tokens<'_>) -> Result<Loss, LearnerError>;
+}

@@ -1,0 +1,258 @@
+//! A batch as rows `[prompt | answer 1 | answer 2 ...]`, in micro-batches of bounded size.
+//!
+//! The answers of a group share one copy of their prompt. Each answer is a segment that sees the prompt and itself, at
+//! positions that restart behind the prompt, so it is computed as if it stood there alone
+//! ([`PackedAttention::segmented`](counterpoint_policy::PackedAttention::segmented) is the rule). The last token of an answer
+//! predicts nothing that is trained and is left out. A group whose row would exceed a micro-batch is cut into several rows
+//! between answers, each with the prompt.
+//!
+//! Rows are sorted by length, longest first (memory that does not suffice shows at once), ties by group number, and filled
+//! into micro-batches by padded size. All of this is plain vectors and a function of the tokens alone, never of time.
+
+use counterpoint_policy::Device;
+use counterpoint_rollout::invariant::Invariant;
+use counterpoint_rollout::{Batch, Completion, GroupId, PolicyVersion, ScoredGroup, check_invariant};
+use tch::Tensor;
+
+use crate::LearnerError;
+use crate::objective::Answer;
+
+/// What bounds a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Tokens of a micro-batch, padding included; only a single answer may exceed it.
+    pub micro_batch_tokens: usize,
+    /// Positions the model was made for.
+    pub positions: usize,
+    /// Entries of the model's embedding.
+    pub vocabulary: u32,
+}
+
+/// A whole batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Packed {
+    /// Every answer of the batch, group by group, in sample order.
+    pub answers: Vec<Answer>,
+    /// The rows; each answer is in one.
+    pub micro_batches: Vec<MicroBatch>,
+    /// Trained tokens.
+    pub tokens: u64,
+}
+
+/// Rows that are computed together. Flat vectors of (rows, length) hold one row after another.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MicroBatch {
+    /// Number of rows.
+    pub rows: usize,
+    /// Tokens of the longest row; shorter ones are padded.
+    pub length: usize,
+    /// (rows, length): what the model reads.
+    pub tokens: Vec<i64>,
+    /// (rows, length): counted from the start of the prompt in each answer.
+    pub positions: Vec<i64>,
+    /// (rows, length): 0 for the prompt, 1.. for the answers, -1 for padding.
+    pub segments: Vec<i64>,
+    /// (M): per trained token, the place in (rows, length) whose hidden state predicts it.
+    pub picks: Vec<i64>,
+    /// (M): the trained tokens.
+    pub targets: Vec<i64>,
+    /// (M): their log-probabilities under the policy that sampled them.
+    pub logp_old: Vec<f32>,
+    /// (M): which entry of `answers`.
+    pub answer: Vec<i64>,
+    /// The answers in these rows, as numbers within the batch.
+    pub answers: Vec<usize>,
+    /// (M): 1 where the weights of this step sampled the token's whole group, so that both log-probs should be equal.
+    pub fresh: Vec<f32>,
+}
+
+/// [`MicroBatch`] on a device.
+#[derive(Debug)]
+pub struct MicroTensors {
+    /// (rows, length) int64.
+    pub tokens: Tensor,
+    /// (rows, length) int64.
+    pub positions: Tensor,
+    /// (rows, length) int64.
+    pub segments: Tensor,
+    /// (M) int64.
+    pub picks: Tensor,
+    /// (M) int64.
+    pub targets: Tensor,
+    /// (M) float32.
+    pub logp_old: Tensor,
+    /// (M) int64.
+    pub answer: Tensor,
+    /// (M) float32, if any token is fresh.
+    pub fresh: Option<Tensor>,
+}
+
+/// A row before its tokens are written out.
+struct Row<'a> {
+    group: GroupId,
+    prompt: &'a [u32],
+    /// The answers with their numbers within the batch.
+    answers: Vec<(usize, &'a Completion)>,
+    fresh: bool,
+    length: usize,
+}
+
+/// Packs a batch.
+pub fn pack(batch: &Batch, limits: &Limits) -> Result<Packed, LearnerError> {
+    if batch.groups.is_empty() {
+        return Err(LearnerError::EmptyBatch(batch.version));
+    }
+    let mut answers = Vec::new();
+    let mut rows = Vec::new();
+    for (number, group) in batch.groups.iter().enumerate() {
+        check(group, limits).map_err(|problem| LearnerError::Group { group: group.group.id(), problem })?;
+        let first = answers.len();
+        answers.extend(facts(number, group));
+        rows.extend(rows_of(group, first, batch.version, limits.micro_batch_tokens));
+    }
+    // Stable: the parts of one group stay in order.
+    rows.sort_by_key(|row| (std::cmp::Reverse(row.length), row.group));
+    let tokens = answers.iter().map(|a| a.tokens).sum();
+    let mut micro_batches = Vec::new();
+    let mut rest = rows.as_slice();
+    while let Some(longest) = rest.first() {
+        let fit = (limits.micro_batch_tokens / longest.length).max(1).min(rest.len());
+        micro_batches.push(MicroBatch::write(&rest[..fit]));
+        rest = &rest[fit..];
+    }
+    Ok(Packed { answers, micro_batches, tokens })
+}
+
+/// What would make the model read or train nonsense.
+fn check(scored: &ScoredGroup, limits: &Limits) -> Result<(), String> {
+    let group = &scored.group;
+    if group.prompt_tokens.is_empty() {
+        return Err("its prompt has no tokens; at least one must precede an answer".to_owned());
+    }
+    if scored.verdicts.len() != group.completions.len() {
+        return Err(format!("it has {} verdicts for {} answers", scored.verdicts.len(), group.completions.len()));
+    }
+    if let Some(void) = scored.verdicts.iter().position(|v| v.score().is_none()) {
+        return Err(format!("the verdict of answer {void} is void; only judged groups are trained"));
+    }
+    for (number, completion) in group.completions.iter().enumerate() {
+        let tokens = completion.tokens.len();
+        let spans = completion.versions.iter().map(|s| s.tokens as usize).sum::<usize>();
+        let sound = tokens == completion.logprobs.len() && tokens == spans;
+        check_invariant!(
+            Invariant::CompletionShape,
+            sound,
+            "answer {number} of {}: {tokens} tokens, {} log-probs, {spans} versions",
+            group.id(),
+            completion.logprobs.len()
+        );
+        if !sound || tokens == 0 {
+            return Err(format!(
+                "answer {number} has {tokens} tokens, {} log-probs, {spans} versions; they must be equal and not 0",
+                completion.logprobs.len()
+            ));
+        }
+        if group.prompt_tokens.len() + tokens - 1 > limits.positions {
+            return Err(format!(
+                "answer {number} ends at position {}, the model has {}",
+                group.prompt_tokens.len() + tokens - 1,
+                limits.positions
+            ));
+        }
+    }
+    let tokens = group.prompt_tokens.iter().chain(group.completions.iter().flat_map(|c| &c.tokens));
+    match tokens.max() {
+        Some(token) if *token >= limits.vocabulary => {
+            Err(format!("token {token} is not in the vocabulary of {}", limits.vocabulary))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn facts(number: usize, scored: &ScoredGroup) -> impl Iterator<Item = Answer> + '_ {
+    let scores: Vec<f64> = scored.verdicts.iter().map(|v| f64::from(v.score().unwrap_or(0.0))).collect();
+    let rate = scores.iter().sum::<f64>() / scores.len() as f64;
+    let lengths = scored.group.completions.iter().map(|c| c.tokens.len() as u64);
+    lengths.zip(scores).map(move |(tokens, score)| Answer { group: number, score, rate, tokens })
+}
+
+/// The rows of one group; `first` is the number of its first answer within the batch.
+fn rows_of(scored: &ScoredGroup, first: usize, version: PolicyVersion, budget: usize) -> Vec<Row<'_>> {
+    let group = &scored.group;
+    let fresh = group.completions.iter().flat_map(|c| &c.versions).all(|span| span.version == version);
+    let prompt = group.prompt_tokens.as_slice();
+    let mut rows: Vec<Row<'_>> = Vec::new();
+    for (number, completion) in group.completions.iter().enumerate() {
+        let inputs = completion.tokens.len() - 1;
+        let answer = (first + number, completion);
+        match rows.last_mut() {
+            Some(row) if row.length + inputs <= budget => {
+                row.answers.push(answer);
+                row.length += inputs;
+            }
+            _ => rows.push(Row { group: group.id(), prompt, answers: vec![answer], fresh, length: prompt.len() + inputs }),
+        }
+    }
+    rows
+}
+
+impl MicroBatch {
+    fn write(rows: &[Row<'_>]) -> Self {
+        let length = rows.iter().map(|r| r.length).max().unwrap_or(0);
+        let mut out = Self { rows: rows.len(), length, ..Self::default() };
+        for row in rows {
+            out.write_row(row);
+            let padded = out.tokens.len().next_multiple_of(length);
+            out.tokens.resize(padded, 0);
+            out.positions.resize(padded, 0);
+            out.segments.resize(padded, -1);
+        }
+        out
+    }
+
+    fn write_row(&mut self, row: &Row<'_>) {
+        self.write_inputs(row.prompt, 0, 0);
+        let prompt_end = self.tokens.len() as i64 - 1;
+        for (segment, (number, completion)) in row.answers.iter().enumerate() {
+            let start = self.tokens.len() as i64;
+            let inputs = completion.tokens.len() - 1;
+            self.write_inputs(&completion.tokens[..inputs], row.prompt.len(), segment as i64 + 1);
+            // The prompt's last token predicts the first of the answer, each token of the answer the next.
+            self.picks.push(prompt_end);
+            self.picks.extend(start..start + inputs as i64);
+            self.targets.extend(completion.tokens.iter().map(|t| i64::from(*t)));
+            self.logp_old.extend_from_slice(&completion.logprobs);
+            let trained = self.targets.len();
+            self.answer.resize(trained, self.answers.len() as i64);
+            self.fresh.resize(trained, f32::from(u8::from(row.fresh)));
+            self.answers.push(*number);
+        }
+    }
+
+    fn write_inputs(&mut self, tokens: &[u32], position: usize, segment: i64) {
+        self.tokens.extend(tokens.iter().map(|t| i64::from(*t)));
+        self.positions.extend((position..position + tokens.len()).map(|p| p as i64));
+        self.segments.resize(self.tokens.len(), segment);
+    }
+
+    /// Copies everything to a device: one tensor per vector.
+    pub fn to_tensors(&self, device: Device) -> Result<MicroTensors, LearnerError> {
+        let shape = [self.rows as i64, self.length as i64];
+        let grid = |values: &[i64]| -> Result<Tensor, LearnerError> {
+            Ok(Tensor::f_from_slice(values)?.f_view(shape)?.f_to_device(device)?)
+        };
+        let flat = |values: &[i64]| Tensor::f_from_slice(values)?.f_to_device(device);
+        let real = |values: &[f32]| Tensor::f_from_slice(values)?.f_to_device(device);
+        let any_fresh = self.fresh.iter().any(|f| *f != 0.0);
+        Ok(MicroTensors {
+            tokens: grid(&self.tokens)?,
+            positions: grid(&self.positions)?,
+            segments: grid(&self.segments)?,
+            picks: flat(&self.picks)?,
+            targets: flat(&self.targets)?,
+            logp_old: real(&self.logp_old)?,
+            answer: flat(&self.answer)?,
+            fresh: if any_fresh { Some(real(&self.fresh)?) } else { None },
+        })
+    }
+}

@@ -1,0 +1,65 @@
+//! Hugging Face model directories, in and out.
+//!
+//! Contract: [`load`] fills one flat buffer (see [`Layout`]) from `model.safetensors`, or from the shards that
+//! `model.safetensors.index.json` names, in f32, f16 or bf16. Every tensor of the layout must be there with its shape, and
+//! no tensor may be there that the model does not have: a surplus bias means that config.json describes another model.
+//! [`save`] writes a complete directory that transformers, and `load`, read; saving what was loaded in the same number
+//! format gives the same bytes as the safetensors library wrote.
+//!
+//! Limits: safetensors only, never pickles. The files are memory mapped while they are copied and must not shrink meanwhile.
+//!
+//! Recovery: a failed `save` leaves nothing behind; a `save` that the power cut is recognised by the caller, who renames a
+//! complete directory into place.
+
+use std::path::Path;
+
+use safetensors::Dtype;
+use tch::Kind;
+
+use crate::{Layout, PolicyError};
+
+mod read;
+mod write;
+
+pub use read::load;
+pub use write::save;
+
+const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+const CONFIG: &str = "config.json";
+
+/// The number formats in which weights are read and written.
+const FORMATS: [(Dtype, Kind, &str); 3] =
+    [(Dtype::F32, Kind::Float, "float32"), (Dtype::F16, Kind::Half, "float16"), (Dtype::BF16, Kind::BFloat16, "bfloat16")];
+
+/// One tensor of the checkpoint and its place in the flat buffer.
+struct Place<'a> {
+    name: &'a str,
+    shape: Vec<i64>,
+    offset: i64,
+    numel: i64,
+}
+
+/// Every tensor that a model's checkpoint has, in the buffer's order.
+fn places(layout: &Layout) -> Vec<Place<'_>> {
+    let mut offset = 0;
+    let parts = layout.entries().iter().flat_map(|entry| entry.parts.iter().map(move |part| (entry, part)));
+    parts
+        .map(|(entry, part)| {
+            let shape = entry.part_shape(part);
+            let numel = shape.iter().product();
+            let place = Place { name: &part.name, shape, offset, numel };
+            offset += numel;
+            place
+        })
+        .collect()
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> PolicyError {
+    let path = path.to_owned();
+    |source| PolicyError::Io { path, source }
+}
+
+fn file_error(path: &Path, problem: String) -> PolicyError {
+    PolicyError::File { path: path.to_owned(), problem }
+}

@@ -1,0 +1,114 @@
+//! Log-probabilities of given tokens: what `counterpoint score` prints, and what tests compare sampling with.
+//!
+//! Contract: one pass over one sequence per call, at temperature 1, under the weights of a model directory. The attention
+//! needs no mask in memory and the logits are taken a few positions at a time, so memory grows with the length, not with its
+//! square nor with length times vocabulary.
+//!
+//! Limits: no batches; sequences up to the model's `max_position_embeddings`.
+
+use std::path::Path;
+
+use counterpoint_rollout::PromptContent;
+use tch::{Device, Kind, Tensor};
+
+use crate::{CausalAttention, ModelConfig, PolicyError, Tokenizer, Transformer, Weights, checkpoint, token_logprobs};
+
+/// Positions whose logits are in memory at a time: 256 × 150 000 entries of float32 are 154 MB.
+const LOGIT_ROWS: i64 = 256;
+
+/// A model and its tokenizer, ready to score.
+#[derive(Debug)]
+pub struct Scorer {
+    tokenizer: Tokenizer,
+    transformer: Transformer,
+    weights: Weights,
+    device: Device,
+}
+
+/// The tokens of a completion, each with its log-probability given all before it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScoredCompletion {
+    /// Of the completion only.
+    pub tokens: Vec<u32>,
+    /// One per token, natural logarithm.
+    pub logprobs: Vec<f32>,
+}
+
+impl Scorer {
+    /// Loads the model of a directory, its weights in `kind`, onto `device`.
+    pub fn new(dir: &Path, device: Device, kind: Kind) -> Result<Self, PolicyError> {
+        let tokenizer = Tokenizer::from_dir(dir)?;
+        let (config, flat) = checkpoint::load(dir, kind, device)?;
+        let transformer = Transformer::new(&config, config.max_positions, device)?;
+        let weights = Weights::view(&config, &crate::Layout::new(&config), &flat)?;
+        Ok(Self { tokenizer, transformer, weights, device })
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &ModelConfig {
+        self.transformer.config()
+    }
+
+    /// The model's tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The log-probability of each token but the first, given those before it, in order: `ids.len() - 1` numbers, none for
+    /// fewer than two tokens.
+    pub fn score_ids(&self, ids: &[u32]) -> Result<Vec<f32>, PolicyError> {
+        self.check(ids)?;
+        if ids.len() < 2 {
+            return Ok(Vec::new());
+        }
+        tch::no_grad(|| self.forward(ids))
+    }
+
+    /// Scores the completion's tokens behind the prompt. The completion is encoded on its own, as a sampler would have
+    /// produced it, without special tokens.
+    pub fn score_completion(&self, prompt: &PromptContent, completion: &str) -> Result<ScoredCompletion, PolicyError> {
+        let mut ids = self.tokenizer.encode_prompt(prompt)?;
+        let tokens = self.tokenizer.encode_plain(completion)?;
+        if ids.is_empty() && !tokens.is_empty() {
+            return Err(PolicyError::Tokenizer("the prompt has no token, so the first of the completion has no score".into()));
+        }
+        ids.extend_from_slice(&tokens);
+        let mut logprobs = self.score_ids(&ids)?;
+        // `ids.len() - 1` numbers, of which the completion's are the last.
+        logprobs.drain(..logprobs.len() - tokens.len());
+        Ok(ScoredCompletion { tokens, logprobs })
+    }
+
+    fn check(&self, ids: &[u32]) -> Result<(), PolicyError> {
+        let config = self.config();
+        if ids.len() as i64 > config.max_positions {
+            let (length, most) = (ids.len(), config.max_positions);
+            return Err(PolicyError::Tokenizer(format!("the sequence has {length} tokens, the model takes at most {most}")));
+        }
+        match ids.iter().find(|&&id| i64::from(id) >= config.vocab_size) {
+            None => Ok(()),
+            Some(id) => {
+                let entries = config.vocab_size;
+                Err(PolicyError::Tokenizer(format!("token {id} is outside the model's vocabulary of {entries}")))
+            }
+        }
+    }
+
+    fn forward(&self, ids: &[u32]) -> Result<Vec<f32>, PolicyError> {
+        let ids: Vec<i64> = ids.iter().copied().map(i64::from).collect();
+        let predicted = ids.len() as i64 - 1;
+        let tokens = Tensor::f_from_slice(&ids)?.f_to_device(self.device)?;
+        // (S), (S) -> (1, S): the last token predicts nothing that is asked for
+        let input = tokens.f_narrow(0, 0, predicted)?.f_unsqueeze(0)?;
+        let positions = Tensor::f_arange(predicted, (Kind::Int64, self.device))?.f_unsqueeze(0)?;
+        let hidden = self.transformer.hidden(&self.weights, &input, &positions, &mut CausalAttention)?.f_squeeze_dim(0)?;
+        let mut logprobs = Vec::with_capacity(ids.len());
+        for start in (0..predicted).step_by(LOGIT_ROWS as usize) {
+            let rows = LOGIT_ROWS.min(predicted - start);
+            let logits = self.transformer.logits(&self.weights, &hidden.f_narrow(0, start, rows)?)?;
+            let of_rows = token_logprobs(&logits, &tokens.f_narrow(0, start + 1, rows)?, 1.0)?;
+            logprobs.extend(Vec::<f32>::try_from(of_rows.f_to_device(Device::Cpu)?)?);
+        }
+        Ok(logprobs)
+    }
+}

@@ -1,0 +1,212 @@
+//! The replay part of a checkpoint: everything that must survive between two runs.
+//!
+//! A cut pairs with the learner's state after `completed` steps. Batches that the learner has and has not trained become ready
+//! groups again; groups without verdicts are listed by their leases and issued again first, in the order of their numbers, with
+//! the same number, attempt, epoch, position and `min_version`, and so with the same noise; that they had started is forgotten.
+//! At η = 0 a cut taken with the completion of a step therefore resumes bit for bit, since the wave in flight is issued whole.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use counterpoint_rollout::{GroupId, GroupState, Lease, PolicyVersion, Prompt, ScoredGroup};
+use serde::{Deserialize, Serialize};
+
+use crate::core::{CoreConfig, Flight, ReplayCore, Stage};
+use crate::feed::{Draw, FeedCursor};
+use crate::ledger::{Account, Ledger, LedgerTotals};
+use crate::recent::Outcome;
+use crate::{ReplayError, admission::Admission};
+
+/// The layout of [`Cut`]; raised when an older program could not read it.
+const FORMAT: u32 = 1;
+
+/// See the module. Serialises as JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cut {
+    /// Layout of this file.
+    pub format: u32,
+    /// What must be the same in the run that resumes.
+    pub key: CutKey,
+    /// Optimiser steps done.
+    pub completed: PolicyVersion,
+    /// The account; `in_flight` counts the two lists below.
+    pub totals: LedgerTotals,
+    /// The number of the next group.
+    pub next_group: GroupId,
+    /// Where the feed stands.
+    pub feed: FeedCursor,
+    /// Groups without verdicts, by number.
+    pub in_flight: Vec<InFlight>,
+    /// Mixed groups, untrained, in the order in which batches take them.
+    pub ready: Vec<Arc<ScoredGroup>>,
+    /// How the last finished groups ended, oldest first.
+    pub recent: Vec<Outcome>,
+}
+
+/// A group that must be issued again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InFlight {
+    /// As it was issued.
+    pub lease: Lease,
+    /// Its place in the feed.
+    pub draw: Draw,
+}
+
+/// What the account, the feed's order and the closing rule depend on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CutKey {
+    /// `run.seed`.
+    pub seed: u64,
+    /// `feed.shuffle`.
+    pub shuffle: bool,
+    /// `feed.prompts_per_step`.
+    pub prompts_per_step: u32,
+    /// `feed.answers_per_prompt`.
+    pub answers_per_prompt: u32,
+    /// `replay.max_staleness`.
+    pub max_staleness: u32,
+    /// BLAKE3 of ids, questions and truths of all prompts, in order.
+    pub data: String,
+}
+
+impl CutKey {
+    pub(crate) fn new(config: &CoreConfig, prompts: &[Arc<Prompt>]) -> Self {
+        Self {
+            seed: config.seed,
+            shuffle: config.feed.shuffle,
+            prompts_per_step: config.feed.prompts_per_step,
+            answers_per_prompt: config.feed.answers_per_prompt,
+            max_staleness: config.replay.max_staleness,
+            data: fingerprint(prompts),
+        }
+    }
+
+    /// Names the first thing that differs from what this run has.
+    fn check(&self, given: &Self) -> Result<(), ReplayError> {
+        let pairs = [
+            ("run.seed", self.seed.to_string(), given.seed.to_string()),
+            ("feed.shuffle", self.shuffle.to_string(), given.shuffle.to_string()),
+            ("feed.prompts_per_step", self.prompts_per_step.to_string(), given.prompts_per_step.to_string()),
+            ("feed.answers_per_prompt", self.answers_per_prompt.to_string(), given.answers_per_prompt.to_string()),
+            ("replay.max_staleness", self.max_staleness.to_string(), given.max_staleness.to_string()),
+            ("the data (by fingerprint)", self.data.clone(), given.data.clone()),
+        ];
+        match pairs.into_iter().find(|(_, saved, given)| saved != given) {
+            Some((what, saved, given)) => Err(ReplayError::Changed { what, saved, given }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl ReplayCore {
+    /// Everything that must survive, at this moment.
+    pub fn cut(&self) -> Cut {
+        let mut ready: Vec<Arc<ScoredGroup>> =
+            self.hands.iter().flat_map(|batch| batch.groups.iter().cloned()).collect();
+        ready.extend(self.buffer.ready().cloned());
+        ready.sort_by_key(|scored| (scored.group.start_version, scored.group.id()));
+        Cut {
+            format: FORMAT,
+            key: self.key.clone(),
+            completed: self.completed,
+            totals: self.totals(),
+            next_group: GroupId(self.next_group),
+            feed: self.feed.cursor(),
+            in_flight: self.flights.values().map(|f| InFlight { lease: f.lease.clone(), draw: f.draw }).collect(),
+            ready,
+            recent: self.recent.save(),
+        }
+    }
+
+    /// A core that goes on from a cut. Nothing is issued before [`ReplayCore::begin`].
+    pub fn resume(config: CoreConfig, prompts: Vec<Arc<Prompt>>, cut: &Cut) -> Result<Self, ReplayError> {
+        let mut core = Self::new(config, prompts)?;
+        check(cut, &core)?;
+        core.feed.restore(&cut.feed)?;
+        core.ledger = Ledger::restore(&cut.totals);
+        core.recent = Self::window(&core.config, &cut.recent);
+        core.next_group = cut.next_group.0;
+        core.completed = cut.completed;
+        core.closed = cut.completed.0;
+        for scored in &cut.ready {
+            let lease = &scored.group.lease;
+            let start = Some(scored.group.start_version);
+            core.ledger
+                .restore_group(lease.group, Account { state: GroupState::Ready, position: lease.position, start });
+            core.buffer.store(Arc::clone(scored));
+        }
+        for saved in &cut.in_flight {
+            core.restore_flight(saved)?;
+        }
+        Ok(core)
+    }
+
+    fn restore_flight(&mut self, saved: &InFlight) -> Result<(), ReplayError> {
+        let (group, draw) = (saved.lease.group, saved.draw);
+        let prompt = self.feed.prompt(draw.row).filter(|prompt| prompt.id == saved.lease.prompt.id).cloned();
+        let Some(prompt) = prompt else {
+            let what = format!("{group} asks prompt {:?} at row {}, where it is not", saved.lease.prompt.id, draw.row);
+            return Err(ReplayError::Damaged(what));
+        };
+        let deadline = self.config.replay.lease_deadline();
+        let lease = Lease { prompt, deadline, ..saved.lease.clone() };
+        let account = Account { state: GroupState::Leased, position: lease.position, start: None };
+        self.ledger.restore_group(group, account);
+        self.buffer.enter(lease.min_version, group);
+        self.pending.insert(group);
+        self.flights.insert(group, Flight { floor: lease.min_version, lease, draw, stage: Stage::Pending });
+        Ok(())
+    }
+}
+
+/// Refuses a cut of something else, or one that contradicts itself.
+fn check(cut: &Cut, core: &ReplayCore) -> Result<(), ReplayError> {
+    if cut.format != FORMAT {
+        let (saved, given) = (cut.format.to_string(), FORMAT.to_string());
+        return Err(ReplayError::Changed { what: "the checkpoint's format", saved, given });
+    }
+    cut.key.check(&core.key)?;
+    let damaged = |what: String| Err(ReplayError::Damaged(what));
+    let listed = (cut.in_flight.len() + cut.ready.len()) as u64;
+    if !cut.totals.balance() || cut.totals.in_flight != listed {
+        return damaged(format!("the account does not balance: {:?} with {listed} groups listed", cut.totals));
+    }
+    let Admission { batch, .. } = core.admission;
+    if cut.totals.trained > cut.completed.0.saturating_mul(batch) || listed > core.admission.capacity() {
+        return damaged(format!(
+            "{} groups trained and {listed} in flight cannot be after {} steps of {batch} groups",
+            cut.totals.trained, cut.completed.0
+        ));
+    }
+    let mut seen = BTreeSet::new();
+    let leases = cut.in_flight.iter().map(|f| &f.lease).chain(cut.ready.iter().map(|scored| &scored.group.lease));
+    for lease in leases {
+        if lease.group >= cut.next_group || !seen.insert(lease.group) {
+            return damaged(format!("{} is listed twice, or was never issued", lease.group));
+        }
+        if lease.min_version > cut.completed {
+            return damaged(format!("{} needs {}, but {} is the last", lease.group, lease.min_version, cut.completed));
+        }
+    }
+    let answers = core.config.feed.answers_per_prompt as usize;
+    let whole = |s: &ScoredGroup| s.group.completions.len() == answers && s.verdicts.len() == answers && s.mixed();
+    match cut.ready.iter().find(|scored| !whole(scored)) {
+        Some(scored) => damaged(format!("{} is ready without {answers} judged, mixed answers", scored.group.id())),
+        None => Ok(()),
+    }
+}
+
+/// Each part with its length, so that no two different lists of prompts give the same bytes.
+fn fingerprint(prompts: &[Arc<Prompt>]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for prompt in prompts {
+        for part in [&prompt.id, &prompt.content.display(), &prompt.answer] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+    }
+    hasher.finalize().to_hex().to_string()
+}

@@ -1,0 +1,23 @@
+//! Relations between settings of different sections; each section checks its own values.
+
+use super::Config;
+
+/// Pushes one message per relation that does not hold.
+pub(super) fn validate(config: &Config, errors: &mut Vec<String>) {
+    let (every, staleness) = (config.weight_sync.every, u64::from(config.replay.max_staleness));
+    // Admission lets out η + 1 batches per loaded version (positions up to (version + η + 1)·B). With n > η + 1 the learner
+    // has trained all of them before it publishes again: it would wait for groups that wait for a publication that waits
+    // for the learner.
+    if every > staleness + 1 {
+        errors.push(format!(
+            "weight_sync.every: {every} with replay.max_staleness = {staleness} cannot flow: one publication admits {} steps' \
+             worth of groups, and the next comes after {every}; lower it to {} or raise replay.max_staleness to {}",
+            staleness + 1,
+            staleness + 1,
+            every - 1,
+        ));
+    }
+    if config.run.target_accuracy.is_some() && config.data.eval.is_none() {
+        errors.push("run.target_accuracy: needs evaluations: set data.eval to a JSONL file of held-out questions".to_owned());
+    }
+}

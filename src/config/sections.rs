@@ -1,0 +1,184 @@
+//! The sections that belong to the program itself; the others stand with the actors they configure.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `[run]`: where a run lives and when it ends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunConfig {
+    /// Run directory: resolved config, metrics, samples, checkpoints. Relative to the current directory.
+    pub dir: PathBuf,
+    /// Seed of the data order and of all sampling noise. At most 2^63 - 1, the largest whole number of TOML.
+    pub seed: u64,
+    /// Optimiser steps after which the run is done.
+    pub max_steps: u64,
+    /// Ends the run early, as done, when an evaluation reaches this accuracy, in [0, 1]. Needs `data.eval`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_accuracy: Option<f64>,
+    /// Where the model runs: "auto" (a CUDA device if there is one, else the CPU), "cpu", "cuda" or "cuda:INDEX".
+    pub device: String,
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from("runs/default"),
+            seed: 0,
+            max_steps: 100,
+            target_accuracy: None,
+            device: "auto".to_owned(),
+        }
+    }
+}
+
+impl RunConfig {
+    /// Pushes one message per problem.
+    pub fn validate(&self, errors: &mut Vec<String>) {
+        if self.dir.as_os_str().is_empty() {
+            errors.push("run.dir: must name a directory, got an empty text".to_owned());
+        }
+        if self.seed > i64::MAX as u64 {
+            errors.push(format!("run.seed: must be at most {}, got {}", i64::MAX, self.seed));
+        }
+        if self.max_steps == 0 {
+            errors.push("run.max_steps: must be at least 1, got 0".to_owned());
+        }
+        if let Some(target) = self.target_accuracy.filter(|t| !(0.0..=1.0).contains(t)) {
+            errors.push(format!("run.target_accuracy: must lie between 0 and 1, got {target}"));
+        }
+        let cuda_index = self.device.strip_prefix("cuda:").map(|index| index.parse::<u16>().is_ok());
+        if !(matches!(self.device.as_str(), "auto" | "cpu" | "cuda") || cuda_index == Some(true)) {
+            errors.push(format!("run.device: must be \"auto\", \"cpu\", \"cuda\" or \"cuda:INDEX\", got {:?}", self.device));
+        }
+    }
+}
+
+/// `[model]`: what is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelSection {
+    /// Hugging Face model directory (config.json, safetensors, tokenizer.json). Required. Relative to the current directory.
+    pub path: PathBuf,
+    /// Type of the weights in training and sampling; "float32" is the only one so far.
+    pub dtype: Dtype,
+}
+
+/// Types of weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// IEEE single precision.
+    Float32,
+}
+
+impl Dtype {
+    /// Bytes of one element.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::Float32 => 4,
+        }
+    }
+}
+
+impl Default for ModelSection {
+    fn default() -> Self {
+        Self { path: PathBuf::new(), dtype: Dtype::Float32 }
+    }
+}
+
+impl ModelSection {
+    /// Pushes one message per problem.
+    pub fn validate(&self, errors: &mut Vec<String>) {
+        if self.path.as_os_str().is_empty() {
+            errors.push("model.path: is required: name a Hugging Face model directory".to_owned());
+        }
+    }
+}
+
+/// `[data]`: the questions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// JSONL file of training questions, one object per line. Required. Relative to the current directory.
+    pub train: PathBuf,
+    /// JSONL file of held-out questions for evaluations; without it there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval: Option<PathBuf>,
+    /// Column of the question: a text (taken as it is) or an array of chat messages `{"role", "content"}`.
+    pub prompt_column: String,
+    /// Column of the true answer: a text, or a number (turned into text).
+    pub answer_column: String,
+    /// Column of the question's unique id (text or whole number); without it ids are "FILE-NAME:LINE".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_column: Option<String>,
+    /// Put before every question as a system message; a text question then becomes a chat of system and user message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system_prompt: Option<String>,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            train: PathBuf::new(),
+            eval: None,
+            prompt_column: "prompt".to_owned(),
+            answer_column: "answer".to_owned(),
+            id_column: None,
+            system_prompt: None,
+        }
+    }
+}
+
+impl DataConfig {
+    /// Pushes one message per problem.
+    pub fn validate(&self, errors: &mut Vec<String>) {
+        if self.train.as_os_str().is_empty() {
+            errors.push("data.train: is required: name a JSONL file of questions".to_owned());
+        }
+        if self.eval.as_deref() == Some(Path::new("")) {
+            errors.push("data.eval: must name a JSONL file, got an empty text; leave the key out for no evaluations".to_owned());
+        }
+        let columns = [
+            ("prompt_column", Some(&self.prompt_column)),
+            ("answer_column", Some(&self.answer_column)),
+            ("id_column", self.id_column.as_ref()),
+        ];
+        for (key, column) in columns {
+            if column.is_some_and(String::is_empty) {
+                errors.push(format!("data.{key}: must name a column, got an empty text"));
+            }
+        }
+    }
+}
+
+/// `[telemetry]`: what a run shows of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryConfig {
+    /// Whether to serve /metrics, /healthz, /readyz, /status and the status page.
+    pub enabled: bool,
+    /// Address or name to listen on. Anything but loopback lets other machines read the run's status.
+    pub host: String,
+    /// Port to listen on; 0 takes any free one. The bound address is written to `address` in the run directory.
+    pub port: u16,
+    /// Judged groups written to samples.jsonl per optimiser step.
+    pub samples_per_step: u32,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self { enabled: true, host: "127.0.0.1".to_owned(), port: 9184, samples_per_step: 8 }
+    }
+}
+
+impl TelemetryConfig {
+    /// Pushes one message per problem.
+    pub fn validate(&self, errors: &mut Vec<String>) {
+        if self.host.is_empty() {
+            errors.push("telemetry.host: must name an address, got an empty text; \"127.0.0.1\" is the usual one".to_owned());
+        }
+    }
+}

@@ -1,0 +1,74 @@
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{RunDirError, at};
+use crate::config::Config;
+
+/// Files up to this size are hashed whole; of larger ones (weights) length, head and tail.
+const WHOLE: u64 = 64 << 20;
+/// Bytes of head and of tail.
+const END: u64 = 1 << 20;
+
+/// What model and data were when the run began, by file name: enough to notice a changed one, not a proof of equality.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inputs {
+    /// Files of the model directory.
+    pub model: BTreeMap<String, String>,
+    /// The training data.
+    pub train: String,
+}
+
+/// Fingerprints of a config's model and training data (the evaluation data may change).
+pub fn fingerprint(config: &Config) -> Result<Inputs, RunDirError> {
+    let dir = &config.model.path;
+    let mut model = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).map_err(at(dir))? {
+        let path = entry.map_err(at(dir))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let counts = [".json", ".safetensors", ".jinja", ".model"].iter().any(|s| name.ends_with(s));
+        if counts && path.is_file() {
+            model.insert(name, digest(&path)?);
+        }
+    }
+    Ok(Inputs { model, train: digest(&config.data.train)? })
+}
+
+impl Inputs {
+    /// One line per file that differs from what was recorded.
+    pub(super) fn differences(&self, recorded: &Self) -> Vec<String> {
+        let advice = "set it back, choose another run.dir, or start over with --fresh";
+        let names = self.model.keys().chain(recorded.model.keys().filter(|name| !self.model.contains_key(*name)));
+        let mut out: Vec<String> = names
+            .filter(|name| self.model.get(*name) != recorded.model.get(*name))
+            .map(|name| format!("model.path: {name} is not the file that the run in this directory was started with; {advice}"))
+            .collect();
+        if self.train != recorded.train {
+            out.push(format!("data.train: the file is not the one that the run in this directory was started with; {advice}"));
+        }
+        out
+    }
+}
+
+fn digest(path: &Path) -> Result<String, RunDirError> {
+    let hash = || {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&length.to_le_bytes());
+        let mut bytes = Vec::new();
+        if length <= WHOLE {
+            file.read_to_end(&mut bytes)?;
+        } else {
+            (&file).take(END).read_to_end(&mut bytes)?;
+            file.seek(SeekFrom::End(-(END as i64)))?;
+            file.read_to_end(&mut bytes)?;
+        }
+        hasher.update(&bytes);
+        Ok(hasher.finalize().to_hex()[..32].to_owned())
+    };
+    hash().map_err(at(path))
+}

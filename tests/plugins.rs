@@ -1,0 +1,53 @@
+//! A user's own verifier, in a program of the user's own, without a change to any crate of ours.
+
+mod common;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use common::{Run, output, pipe, root, stderr, stdout};
+
+/// Cargo builds the examples beside the tests.
+fn example(name: &str) -> Command {
+    let tests = std::env::current_exe().unwrap();
+    let path: PathBuf = tests.parent().and_then(|deps| deps.parent()).unwrap().join("examples").join(name);
+    assert!(path.exists(), "{} is missing: run the tests with `cargo test`, which builds the examples", path.display());
+    let mut command = Command::new(path);
+    command.current_dir(root());
+    command
+}
+
+#[test]
+fn a_registered_verifier_judges_lines_on_a_pipe() {
+    let mut command = example("parity_verifier");
+    command.args(["verify", "--verifier", "parity"]);
+    let lines = "{\"response\":\"7\",\"answer\":\"3\"}\n{\"response\":\"8\",\"answer\":\"3\"}\n{\"response\":\"x\",\"answer\":\"3\"}\n";
+    let output = pipe(command, lines);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let verdicts: Vec<String> = stdout(&output)
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["verdict"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(verdicts, ["correct", "incorrect", "incorrect"]);
+}
+
+#[test]
+fn a_registered_verifier_drives_a_whole_run() {
+    let run = Run::new(&[]);
+    let mut command = example("parity_verifier");
+    command.args(["run", "tests/data/test.toml", "verifier.name=parity", "run.max_steps=3"]);
+    command.arg(format!("run.dir={}", run.dir().display()));
+    let output = output(command);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(run.summary()["steps"], 3);
+    let exposition = run.read("metrics.prom");
+    assert!(exposition.contains("counterpoint_verdicts_total{verifier=\"parity\""), "{exposition}");
+}
+
+#[test]
+fn the_plain_binary_does_not_know_the_example_and_says_so() {
+    let run = Run::new(&[]);
+    let output = run.finish(&["verifier.name=parity"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("verifier.name") && stderr(&output).contains("parity"), "{}", stderr(&output));
+}
