@@ -14,6 +14,9 @@ pub enum Failure {
     /// The user interrupted it, and it ended cleanly: exit code 130.
     #[error("interrupted")]
     Interrupted,
+    /// Whoever read the output has gone (as `head` does): nothing more to do, exit code 0.
+    #[error("the output was closed")]
+    OutputClosed,
 }
 
 impl Failure {
@@ -32,13 +35,14 @@ impl Failure {
         match self {
             Self::Failed(message) => Self::Failed(format!("{what}: {message}")),
             Self::Usage(message) => Self::Usage(format!("{what}: {message}")),
-            Self::Interrupted => Self::Interrupted,
+            other => other,
         }
     }
 
     /// The exit code that stands for it; 0 is for what was done.
     pub fn code(&self) -> u8 {
         match self {
+            Self::OutputClosed => 0,
             Self::Failed(_) => 1,
             Self::Usage(_) => 2,
             Self::Interrupted => 130,
@@ -47,8 +51,10 @@ impl Failure {
 
     /// Says it on stderr, each problem on a line of its own, and gives the exit code.
     pub fn report(&self) -> ExitCode {
-        for line in self.to_string().lines() {
-            eprintln!("counterpoint: error: {}", crate::console::printable(line));
+        if self.code() != 0 {
+            for line in self.to_string().lines() {
+                eprintln!("counterpoint: error: {}", crate::console::printable(line));
+            }
         }
         ExitCode::from(self.code())
     }

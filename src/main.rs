@@ -1,1 +1,7 @@
-fn main(){}
+//! The `counterpoint` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    counterpoint::App::new().main()
+}

@@ -9,7 +9,7 @@ use super::document::join;
 
 /// Keys (or sections, with a final dot) that do not change what is learned from here on. `run.dir` is only where the run
 /// lies, which a move changes.
-const FREE: &[&str] = &["run.dir", "run.max_steps", "run.target_accuracy", "telemetry.", "eval."];
+const FREE: &[&str] = &["run.dir", "run.max_steps", "run.target_accuracy", "run.stall_seconds", "telemetry.", "eval."];
 
 /// One message per setting that differs from the recorded ones and must not; none if the run may be resumed.
 pub fn refuse_changes(recorded: &Config, wanted: &Config) -> Vec<String> {

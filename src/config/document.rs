@@ -66,17 +66,31 @@ impl Document {
         &self.table
     }
 
+    /// Messages of (key, text) with their places, in the order of the file, those of the command line last.
+    pub(super) fn located(&self, mut messages: Vec<(String, String)>) -> Vec<String> {
+        messages.sort_by_key(|(key, _)| match self.origin(key) {
+            None => 0,
+            Some(Origin::Line(line)) => line,
+            Some(Origin::CommandLine) => usize::MAX,
+        });
+        messages.into_iter().map(|(key, text)| format!("{}{text}", self.place(&key))).collect()
+    }
+
     /// "FILE:LINE: " or "command line: " of the key or of its nearest ancestor that was written down.
     pub(super) fn place(&self, key: &str) -> String {
+        match self.origin(key) {
+            Some(Origin::Line(line)) => format!("{}:{line}: ", self.file),
+            Some(Origin::CommandLine) => "command line: ".to_owned(),
+            None => format!("{}: ", self.file),
+        }
+    }
+
+    fn origin(&self, key: &str) -> Option<Origin> {
         let mut path = key;
         loop {
             match self.origins.get(path) {
-                Some(Origin::Line(line)) => return format!("{}:{line}: ", self.file),
-                Some(Origin::CommandLine) => return "command line: ".to_owned(),
-                None => match path.rfind(['.', '[']) {
-                    Some(end) => path = &path[..end],
-                    None => return format!("{}: ", self.file),
-                },
+                Some(origin) => return Some(*origin),
+                None => path = &path[..path.rfind(['.', '['])?],
             }
         }
     }

@@ -114,21 +114,33 @@ pub fn json_schema() -> serde_json::Value {
 
 /// Reads a config file and applies `KEY=VALUE` overrides. `registry` knows the kinds of verifier.
 pub fn load(path: &Path, overrides: &[String], registry: &Registry) -> Result<Config, ConfigError> {
+    parse(&path.display().to_string(), &read(path)?, overrides, registry)
+}
+
+/// The `[verifier]` section of a config file; the others need only be well formed.
+pub fn load_verifier(path: &Path, registry: &Registry) -> Result<VerifierConfig, ConfigError> {
+    let (Config { verifier, .. }, document) = typed(&path.display().to_string(), &read(path)?, &[])?;
+    let mut errors = Vec::new();
+    verifier.validate(&mut errors);
+    registry.validate(&verifier, &mut errors);
+    gate(document.located(keyed(errors)))?;
+    Ok(verifier)
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
     let file = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|e| ConfigError { problems: vec![format!("{file}: {e}")] })?;
-    let text = String::from_utf8(bytes).map_err(|e| {
+    String::from_utf8(bytes).map_err(|e| {
         let valid = &e.as_bytes()[..e.utf8_error().valid_up_to()];
         let line = 1 + valid.iter().filter(|b| **b == b'\n').count();
         ConfigError { problems: vec![format!("{file}:{line}: not valid UTF-8; save the file as UTF-8")] }
-    })?;
-    parse(&file, &text, overrides, registry)
+    })
 }
 
 /// The same for a text that stands in `file`.
 pub fn parse(file: &str, text: &str, overrides: &[String], registry: &Registry) -> Result<Config, ConfigError> {
     let (config, document) = typed(file, text, overrides)?;
-    let problems = config.problems(registry).into_iter();
-    gate(problems.map(|p| format!("{}{p}", document.place(p.split(':').next().unwrap_or_default()))).collect())?;
+    gate(document.located(keyed(config.problems(registry))))?;
     Ok(config)
 }
 
@@ -150,6 +162,11 @@ fn typed(file: &str, text: &str, overrides: &[String]) -> Result<(Config, Docume
         ConfigError { problems: vec![format!("{place}{key}: {message}")] }
     })?;
     Ok((config, document))
+}
+
+/// Messages with the key that each starts with.
+fn keyed(messages: Vec<String>) -> Vec<(String, String)> {
+    messages.into_iter().map(|m| (m.split(':').next().unwrap_or_default().to_owned(), m)).collect()
 }
 
 fn gate(problems: Vec<String>) -> Result<(), ConfigError> {

@@ -34,23 +34,23 @@ impl Schema {
     /// One message per unknown key and per value of the wrong type.
     pub(super) fn check(&self, document: &Document) -> Vec<String> {
         let mut errors = Vec::new();
-        self.check_table("", document.table(), &self.root, document, &mut errors);
-        errors
+        self.check_table("", document.table(), &self.root, &mut errors);
+        document.located(errors)
     }
 
-    fn check_table(&self, path: &str, table: &toml::Table, schema: &Json, document: &Document, errors: &mut Vec<String>) {
+    fn check_table(&self, path: &str, table: &toml::Table, schema: &Json, errors: &mut Vec<(String, String)>) {
         let known = self.properties(schema);
         for (key, value) in table {
             let path = join(path, key);
             match self.child(schema, key) {
-                Some(child) => self.check_value(&path, value, child, document, errors),
-                None if self.closed(schema) => errors.push(self.unknown(&path, key, &known, document)),
+                Some(child) => self.check_value(&path, value, child, errors),
+                None if self.closed(schema) => errors.push((path.clone(), self.unknown(&path, key, &known))),
                 None => {}
             }
         }
     }
 
-    fn check_value(&self, path: &str, value: &Value, schema: &Json, document: &Document, errors: &mut Vec<String>) {
+    fn check_value(&self, path: &str, value: &Value, schema: &Json, errors: &mut Vec<(String, String)>) {
         let kinds = self.kinds(schema);
         let fits = match value {
             Value::Integer(_) => kinds.contains(&"integer") || kinds.contains(&"number"),
@@ -61,17 +61,17 @@ impl Schema {
             Value::Table(_) => kinds.contains(&"object"),
         };
         let mut refuse = |expected: String| {
-            errors.push(format!("{}{path}: expected {expected}, got {}", document.place(path), shown(value)));
+            errors.push((path.to_owned(), format!("{path}: expected {expected}, got {}", shown(value))));
         };
         if !kinds.is_empty() && !fits {
             return refuse(kinds.iter().map(|k| spoken(k)).collect::<Vec<_>>().join(" or "));
         }
         match value {
-            Value::Table(table) => self.check_table(path, table, schema, document, errors),
+            Value::Table(table) => self.check_table(path, table, schema, errors),
             Value::Array(items) => {
                 if let Some(item_schema) = self.resolve(schema).get("items") {
                     for (index, item) in items.iter().enumerate() {
-                        self.check_value(&format!("{path}[{index}]"), item, item_schema, document, errors);
+                        self.check_value(&format!("{path}[{index}]"), item, item_schema, errors);
                     }
                 }
             }
@@ -93,7 +93,7 @@ impl Schema {
         }
     }
 
-    fn unknown(&self, path: &str, key: &str, known: &BTreeMap<String, &Json>, document: &Document) -> String {
+    fn unknown(&self, path: &str, key: &str, known: &BTreeMap<String, &Json>) -> String {
         let section = path.rsplit_once('.').map_or("", |(section, _)| section);
         let help = hints::explanation(section, key).map(str::to_owned).unwrap_or_else(|| {
             let elsewhere = || self.keys().into_iter().find(|k| k.rsplit('.').next() == Some(key));
@@ -105,7 +105,7 @@ impl Schema {
                 }
             }
         });
-        format!("{}unknown key {path:?}: {help}", document.place(path))
+        format!("unknown key {path:?}: {help}")
     }
 
     /// Every key of two levels, dotted.

@@ -18,6 +18,9 @@ pub struct RunConfig {
     /// Ends the run early, as done, when an evaluation reaches this accuracy, in [0, 1]. Needs `data.eval`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_accuracy: Option<f64>,
+    /// Seconds without any group judged and any step done after which the run stops as stalled, saying what it waited for.
+    /// Best longer than `replay.lease_deadline_seconds`, by which a lost group is noticed and sampled again.
+    pub stall_seconds: f64,
     /// Where the model runs: "auto" (a CUDA device if there is one, else the CPU), "cpu", "cuda" or "cuda:INDEX".
     pub device: String,
 }
@@ -29,6 +32,7 @@ impl Default for RunConfig {
             seed: 0,
             max_steps: 100,
             target_accuracy: None,
+            stall_seconds: 900.0,
             device: "auto".to_owned(),
         }
     }
@@ -48,6 +52,9 @@ impl RunConfig {
         }
         if let Some(target) = self.target_accuracy.filter(|t| !(0.0..=1.0).contains(t)) {
             errors.push(format!("run.target_accuracy: must lie between 0 and 1, got {target}"));
+        }
+        if !(self.stall_seconds > 0.0 && self.stall_seconds.is_finite()) {
+            errors.push(format!("run.stall_seconds: must be a finite number of seconds above 0, got {}", self.stall_seconds));
         }
         let cuda_index = self.device.strip_prefix("cuda:").map(|index| index.parse::<u16>().is_ok());
         if !(matches!(self.device.as_str(), "auto" | "cpu" | "cuda") || cuda_index == Some(true)) {

@@ -1,6 +1,11 @@
+//! What the files of a run directory hold, line by line.
+
+use std::path::Path;
+
+use counterpoint_rollout::VersionSpan;
 use counterpoint_rollout::contract::StepReport;
-use counterpoint_rollout::{GroupId, ScoredGroup, Verdict, VersionSpan};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// A line of metrics.jsonl: one optimiser step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -11,12 +16,12 @@ pub struct StepLine {
     pub time: f64,
     /// Training time of the whole run so far (evaluations in pause mode left out).
     pub seconds_training: f64,
-    /// Share of right answers among those judged since the previous step.
-    pub pass_rate: Option<f64>,
-    /// Share of answers cut off among those judged since the previous step.
-    pub truncated_share: Option<f64>,
-    /// Answer tokens generated so far in the whole run.
-    pub tokens_generated: u64,
+    /// Share of right answers among those judged since the previous step; 0 if none was.
+    pub pass_rate: f64,
+    /// Share of answers cut off among those judged since the previous step; 0 if none was.
+    pub truncated_share: f64,
+    /// Answers judged since the previous step.
+    pub answers_judged: u64,
     /// What the step measured, its fields beside the others.
     #[serde(flatten)]
     pub report: StepReport,
@@ -29,79 +34,86 @@ pub struct EvalLine {
     pub step: u64,
     /// The weights that were evaluated.
     pub policy_version: u64,
-    /// When, Unix time.
-    pub time: f64,
     /// Training time of the whole run so far (evaluations in pause mode left out).
     pub seconds_training: f64,
     /// Mean score over all answers; a void verdict counts as wrong.
     pub accuracy: f64,
-    /// Share of questions with at least one right answer among those sampled.
-    pub pass_at_k: f64,
-    /// Answers sampled per question.
-    pub samples: u32,
-    /// Questions asked.
-    pub prompts: u64,
-    /// Verdicts that were void.
-    pub void: u64,
-    /// Answers that were cut off.
-    pub truncated: u64,
-    /// Time that the evaluation took.
-    pub seconds: f64,
+    /// The evaluator's whole report.
+    pub details: Value,
 }
 
-/// A line of samples.jsonl: one judged group.
+/// A line of samples.jsonl: one judged answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SampleLine {
     /// Optimiser steps done when it was judged.
     pub step: u64,
-    /// Its number.
-    pub group: GroupId,
+    /// Its group's number.
+    pub group: u64,
     /// The prompt's id.
     pub prompt_id: String,
+    /// Which of the group's answers, from 0.
+    pub sample: u32,
     /// The prompt as people read it.
     pub prompt: String,
     /// The truth.
     pub answer: String,
-    /// The share of right answers; none if a verdict is void.
-    pub rate: Option<f32>,
-    /// The answers.
-    pub completions: Vec<SampledAnswer>,
-}
-
-/// One answer of a [`SampleLine`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SampledAnswer {
-    /// The answer's text.
+    /// The sampled answer's text.
     pub text: String,
-    /// What the verifier said of it.
-    pub verdict: Verdict,
+    /// `correct`, `incorrect`, `soft` or `void`.
+    pub verdict: String,
+    /// The score; none if the verdict is void.
+    pub score: Option<f32>,
+    /// Why the verdict is void.
+    pub reason: Option<String>,
+    /// Why the answer ended: `stop` or `length`.
+    pub finish: String,
     /// Its length.
-    pub tokens: usize,
-    /// Whether the token limit cut it off.
-    pub truncated: bool,
+    pub tokens: u64,
     /// Which weights sampled it, run-length coded.
     pub versions: Vec<VersionSpan>,
 }
 
-impl SampleLine {
-    /// The line of a judged group.
-    pub fn new(step: u64, scored: &ScoredGroup) -> Self {
-        let group = &scored.group;
-        let answers = group.completions.iter().zip(&scored.verdicts).map(|(completion, verdict)| SampledAnswer {
-            text: completion.text.clone(),
-            verdict: verdict.clone(),
-            tokens: completion.tokens.len(),
-            truncated: completion.truncated(),
-            versions: completion.versions.clone(),
-        });
-        Self {
-            step,
-            group: group.id(),
-            prompt_id: group.lease.prompt.id.clone(),
-            prompt: group.lease.prompt.content.display(),
-            answer: group.lease.prompt.answer.clone(),
-            rate: scored.rate(),
-            completions: answers.collect(),
-        }
+/// summary.json: how a run ended. Counts are of the whole run, resumes included.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// `done` (all steps, the target accuracy, or the end of the data), `interrupted` or `failed`.
+    pub status: String,
+    /// The error that ended it.
+    pub error: Option<String>,
+    /// Optimiser steps done.
+    pub steps: u64,
+    /// Version of the final weights.
+    pub policy_version: u64,
+    /// Accuracy before training; none without evaluations.
+    pub accuracy_start: Option<f64>,
+    /// Accuracy of the final weights; none without evaluations.
+    pub accuracy_end: Option<f64>,
+    /// The account of all groups: `{issued, trained, in_flight, dropped: {reason: count}}`, where issued = trained +
+    /// in_flight + all dropped.
+    pub ledger: Value,
+    /// Answer tokens sampled for training.
+    pub tokens_generated: u64,
+    /// Answer tokens trained.
+    pub tokens_trained: u64,
+    /// Wall time, set-up and evaluations included.
+    pub seconds: f64,
+    /// Training time (evaluations in pause mode left out).
+    pub seconds_training: f64,
+    /// Share of its time that the learner waited.
+    pub learner_idle_share: f64,
+    /// Share of their time that the generators waited.
+    pub generator_idle_share: f64,
+    /// Highest staleness of any trained group, optimiser steps.
+    pub max_staleness_trained: u64,
+}
+
+impl Summary {
+    /// What a person wants to know at the end, on one line.
+    pub fn in_words(&self, dir: &Path) -> String {
+        let accuracy = match (self.accuracy_start, self.accuracy_end) {
+            (Some(start), Some(end)) => format!(", accuracy {:.1}% -> {:.1}%", 100.0 * start, 100.0 * end),
+            _ => String::new(),
+        };
+        format!("{}: {} steps in {:.1} s of training{accuracy}; see {}", self.status, self.steps, self.seconds_training, dir.display())
     }
 }

@@ -5,7 +5,7 @@
 //! | `lock` | held while a process runs here; its pid inside |
 //! | `config.toml` | the resolved config |
 //! | `inputs.json` | fingerprints of model and data |
-//! | `metrics.jsonl`, `samples.jsonl`, `eval.jsonl` | one line per step, per written group, per evaluation; append-only |
+//! | `metrics.jsonl`, `samples.jsonl`, `eval.jsonl` | one line per step, per written answer, per evaluation; append-only |
 //! | `metrics.prom` | the last exposition |
 //! | `address` | where the status server listens |
 //! | `summary.json` | how the run ended; absent while it has not |
@@ -18,7 +18,6 @@
 mod fingerprint;
 mod jsonl;
 mod lines;
-mod summary;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -30,8 +29,7 @@ use crate::config::{Config, refuse_changes};
 
 pub use fingerprint::{Inputs, fingerprint};
 pub use jsonl::JsonLines;
-pub use lines::{EvalLine, SampleLine, StepLine};
-pub use summary::{LedgerSummary, RunStatus, Summary};
+pub use lines::{EvalLine, SampleLine, StepLine, Summary};
 
 const LOCK: &str = "lock";
 const CONFIG: &str = "config.toml";
@@ -167,7 +165,7 @@ impl RunDir {
     }
 
     /// Appends to eval.jsonl.
-    pub fn evaluation(&mut self, line: &EvalLine) -> Result<(), RunDirError> {
+    pub fn eval(&mut self, line: &EvalLine) -> Result<(), RunDirError> {
         self.eval.append(line)
     }
 
@@ -184,17 +182,17 @@ impl RunDir {
     }
 
     /// Writes where the status server listens, one line `HOST:PORT`.
-    pub fn write_address(&self, address: std::net::SocketAddr) -> Result<(), RunDirError> {
+    pub fn address(&self, address: std::net::SocketAddr) -> Result<(), RunDirError> {
         write_atomically(&self.path.join(ADDRESS), format!("{address}\n").as_bytes())
     }
 
     /// Writes the last exposition.
-    pub fn write_exposition(&self, text: &str) -> Result<(), RunDirError> {
+    pub fn exposition(&self, text: &str) -> Result<(), RunDirError> {
         write_atomically(&self.path.join(EXPOSITION), text.as_bytes())
     }
 
     /// Writes how the run ended.
-    pub fn write_summary(&self, summary: &Summary) -> Result<(), RunDirError> {
+    pub fn summary(&self, summary: &Summary) -> Result<(), RunDirError> {
         write_atomically(&self.path.join(SUMMARY), json(summary).as_bytes())
     }
 }
@@ -258,8 +256,28 @@ fn remove_what_runs_write(dir: &Path) -> Result<(), RunDirError> {
     for name in JSONL.iter().chain(&[INPUTS, SUMMARY, ADDRESS, EXPOSITION]) {
         remove(&dir.join(name))?;
     }
-    counterpoint_learner::remove_checkpoints(&dir.join(CHECKPOINTS))
-        .map_err(|source| RunDirError::Io { path: dir.join(CHECKPOINTS), source })
+    remove_checkpoints(&dir.join(CHECKPOINTS))
+}
+
+/// Removes `step-NUMBER` directories, complete or not, and the link `latest`; then the folder, if nothing else is in it.
+fn remove_checkpoints(root: &Path) -> Result<(), RunDirError> {
+    let entries = match std::fs::read_dir(root) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(at(root))?,
+    };
+    for entry in entries {
+        let path = entry.map_err(at(root))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let number = name.strip_prefix("step-").map(|n| n.strip_suffix(".tmp").unwrap_or(n));
+        if number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())) && !path.is_symlink() {
+            std::fs::remove_dir_all(&path).map_err(at(&path))?;
+        } else if name == "latest" && path.is_symlink() {
+            remove(&path)?;
+        }
+    }
+    // Fails where something else is left, which is then not ours.
+    let _ = std::fs::remove_dir(root);
+    Ok(())
 }
 
 fn remove(path: &Path) -> Result<(), RunDirError> {

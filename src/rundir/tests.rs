@@ -17,22 +17,22 @@ fn step(step: u64) -> StepLine {
         step,
         time: 0.0,
         seconds_training: 1.0,
-        pass_rate: Some(0.5),
-        truncated_share: None,
-        tokens_generated: 7,
+        pass_rate: 0.5,
+        truncated_share: 0.0,
+        answers_judged: 7,
         report: StepReport::default(),
     }
 }
 
 fn summary() -> Summary {
     Summary {
-        status: RunStatus::Done,
+        status: "done".into(),
         error: None,
         steps: 3,
         policy_version: 3,
         accuracy_start: None,
         accuracy_end: Some(0.5),
-        ledger: LedgerSummary::default(),
+        ledger: serde_json::json!({"issued": 1, "trained": 1, "in_flight": 0, "dropped": {}}),
         tokens_generated: 1,
         tokens_trained: 1,
         seconds: 1.0,
@@ -105,14 +105,20 @@ fn fresh_removes_what_runs_write_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
     let run = RunDir::open(&config, &Inputs::default(), false).unwrap();
-    run.write_summary(&summary()).unwrap();
-    run.write_exposition("x 1\n").unwrap();
+    run.summary(&summary()).unwrap();
+    run.exposition("x 1\n").unwrap();
     std::fs::write(config.run.dir.join("notes.txt"), "mine").unwrap();
+    for name in ["step-000010", "step-000020.tmp", "step-mine"] {
+        std::fs::create_dir_all(run.checkpoints().join(name).join("state")).unwrap();
+    }
+    std::os::unix::fs::symlink("step-000010", run.checkpoints().join("latest")).unwrap();
     drop(run);
     let run = RunDir::open(&config, &Inputs::default(), true).unwrap();
     assert!(run.previous().is_none());
     assert!(!config.run.dir.join("metrics.prom").exists());
     assert_eq!(std::fs::read_to_string(config.run.dir.join("notes.txt")).unwrap(), "mine");
+    let left: Vec<_> = std::fs::read_dir(run.checkpoints()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["step-mine"]);
 }
 
 #[test]
@@ -133,7 +139,7 @@ fn the_summary_is_found_again_until_the_run_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
     let run = RunDir::open(&config, &Inputs::default(), false).unwrap();
-    run.write_summary(&summary()).unwrap();
+    run.summary(&summary()).unwrap();
     drop(run);
     let run = RunDir::open(&config, &Inputs::default(), false).unwrap();
     assert_eq!(run.previous(), Some(&summary()));

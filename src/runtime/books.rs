@@ -6,7 +6,7 @@ use std::time::Duration;
 use counterpoint_generator::EvalReport;
 use counterpoint_replay::LedgerTotals;
 use counterpoint_rollout::contract::LearnerEvent;
-use counterpoint_rollout::{ScoredGroup, Verdict, clock, telemetry};
+use counterpoint_rollout::{PolicyVersion, ScoredGroup, Verdict, clock, telemetry};
 use serde::{Deserialize, Serialize};
 
 use super::clock::TrainingClock;
@@ -14,7 +14,7 @@ use super::conductor::Ending;
 use super::counters;
 use super::supervisor::Role;
 use crate::http::Exporter;
-use crate::rundir::{EvalLine, RunDir, SampleLine, StepLine, Summary};
+use crate::rundir::{EvalLine, RunDir, RunDirError, SampleLine, StepLine, Summary};
 use crate::status::{Phase, StatusBoard};
 
 /// What goes on over a resume.
@@ -25,6 +25,8 @@ pub(crate) struct Carried {
     pub(crate) accuracy_start: Option<f64>,
     pub(crate) accuracy: Option<f64>,
     pub(crate) max_staleness: u64,
+    /// The version that the newest evaluation saw.
+    pub(crate) evaluated: Option<PolicyVersion>,
 }
 
 /// See the module's first line.
@@ -39,6 +41,7 @@ pub(crate) struct Books {
     started: clock::Stopwatch,
     accuracy_start: Option<f64>,
     max_staleness: u64,
+    evaluated: Option<PolicyVersion>,
     steps: u64,
     since_step: Judged,
     samples_per_step: u32,
@@ -61,6 +64,7 @@ impl Books {
             accuracy: carried.accuracy,
             accuracy_start: carried.accuracy_start,
             max_staleness: carried.max_staleness,
+            evaluated: carried.evaluated,
             dir,
             board,
             exporter,
@@ -116,15 +120,15 @@ impl Books {
     /// An optimiser step is done.
     pub(crate) fn stepped(&mut self, event: &LearnerEvent) {
         let judged = std::mem::take(&mut self.since_step);
-        let share = |part: f64| if judged.answers == 0 { 0.0 } else { part / judged.answers as f64 };
+        let share = |part: f64| if judged.answers > 0 { part / judged.answers as f64 } else { 0.0 };
         let (pass_rate, truncated_share) = (share(judged.right), share(judged.truncated as f64));
         telemetry::judged_since_last_step(pass_rate, truncated_share);
         self.steps = event.version.0;
         self.max_staleness = self.max_staleness.max(event.report.staleness_max);
         let line = StepLine {
             step: event.version.0,
-            seconds_training: self.clock.read().as_secs_f64(),
             time: clock::unix_seconds(),
+            seconds_training: self.clock.read().as_secs_f64(),
             pass_rate,
             truncated_share,
             answers_judged: judged.answers,
@@ -141,8 +145,8 @@ impl Books {
 
     /// An evaluation is done.
     pub(crate) fn evaluated(&mut self, report: &EvalReport) {
-        telemetry::evaluated(report.accuracy);
         self.accuracy = Some(report.accuracy);
+        self.evaluated = Some(report.policy_version);
         self.accuracy_start.get_or_insert(report.accuracy);
         let line = EvalLine {
             step: report.step,
@@ -181,6 +185,7 @@ impl Books {
             accuracy_start: self.accuracy_start,
             accuracy: self.accuracy,
             max_staleness: self.max_staleness,
+            evaluated: self.evaluated,
         };
         let counters = counters::counters(&self.exporter.render());
         let lengths = self.dir.lengths().map_err(|e| e.to_string())?;
@@ -271,7 +276,7 @@ impl Books {
     }
 
     /// A line that cannot be written must not stop the training, and must not be missed silently.
-    fn write<E: std::fmt::Display>(&mut self, write: impl FnOnce(&mut RunDir) -> Result<(), E>) {
+    fn write(&mut self, write: impl FnOnce(&mut RunDir) -> Result<(), RunDirError>) {
         if let Err(error) = write(&mut self.dir) {
             tracing::error!("the run directory is incomplete: {error}");
         }

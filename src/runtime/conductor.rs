@@ -5,19 +5,38 @@
 
 use std::time::Duration;
 
-use counterpoint_generator::EvalReport;
+use counterpoint_generator::{EvalMode, EvalReport};
 use counterpoint_rollout::contract::{LearnerEvent, ReplayEvent};
 use counterpoint_rollout::{PolicyVersion, telemetry};
+use counterpoint_replay::LedgerTotals;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
 
 use super::books::Books;
 use super::stage::Stage;
 use super::supervisor::{Event, Role};
 use crate::config::Config;
+use crate::console::Console;
+use crate::rundir::Summary;
+use crate::status::Phase;
 
 /// How often one actor may be restarted before the run gives up.
 const RESTARTS_PER_ACTOR: u32 = 3;
+
+/// How often the figures on the status page and the terminal are refreshed.
+const REFRESH: Duration = Duration::from_millis(500);
+
+/// Where a run starts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Start {
+    /// Steps trained before.
+    pub(crate) version: PolicyVersion,
+    /// The version that the last evaluation saw.
+    pub(crate) evaluated: Option<PolicyVersion>,
+    /// The version of the checkpoint.
+    pub(crate) checkpointed: Option<PolicyVersion>,
+}
 
 /// How a run ended, when it did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,19 +49,31 @@ pub(crate) enum Ending {
 
 /// See the module's first line.
 pub(crate) struct Conductor {
-    pub(crate) config: Config,
-    pub(crate) stage: Stage,
-    pub(crate) events: mpsc::UnboundedReceiver<Event>,
-    pub(crate) books: Books,
-    /// Steps already trained before this part of the run.
-    pub(crate) version: PolicyVersion,
-    /// The last version that was evaluated, so that no version is evaluated twice.
-    pub(crate) evaluated: Option<PolicyVersion>,
+    config: Config,
+    stage: Stage,
+    events: mpsc::UnboundedReceiver<Event>,
+    books: Books,
+    console: Console,
+    refresh: Interval,
+    /// The learner's weights.
+    version: PolicyVersion,
+    /// The last version that was evaluated, so that none is evaluated twice.
+    evaluated: Option<PolicyVersion>,
+    /// An evaluation runs beside the training (`eval.mode = "overlap"`).
+    evaluating: bool,
     /// The last version that was checkpointed.
-    pub(crate) checkpointed: Option<PolicyVersion>,
+    checkpointed: Option<PolicyVersion>,
 }
 
 impl Conductor {
+    /// A conductor for a stage that is set at `version`, the newest checkpoint's if there is one.
+    pub(crate) fn new(config: Config, stage: Stage, events: mpsc::UnboundedReceiver<Event>, books: Books, console: Console, start: Start) -> Self {
+        let mut refresh = tokio::time::interval(REFRESH);
+        refresh.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let Start { version, evaluated, checkpointed } = start;
+        Self { config, stage, events, books, console, refresh, version, evaluated, evaluating: false, checkpointed }
+    }
+
     /// Runs to the end, whatever it is. A failed run leaves a checkpoint too if the learner can still give one.
     pub(crate) async fn conduct(&mut self) -> Result<Ending, String> {
         let played = self.play().await;
@@ -68,7 +99,7 @@ impl Conductor {
     }
 
     async fn play(&mut self) -> Result<Ending, String> {
-        if self.config.eval.at_start || self.config.run.target_accuracy.is_some() {
+        if self.version.0 == 0 && self.config.eval.at_start {
             self.evaluate_once().await?;
         }
         if let Some(ending) = self.finished() {
@@ -85,6 +116,7 @@ impl Conductor {
                     self.restart(role, &error).await?;
                     None
                 }
+                Event::Evaluated(report) => self.evaluated_beside(report?)?,
                 Event::Interrupted => Some(self.interrupt().await?),
             };
             if let Some(ending) = ending {
@@ -96,17 +128,24 @@ impl Conductor {
     /// The wait for the next event is the run's watchdog: it names what stands still.
     async fn next_event(&mut self) -> Result<Event, String> {
         let deadline = Duration::from_secs_f64(self.config.run.stall_seconds);
+        let stalled = Instant::now() + deadline;
         loop {
-            match timeout(deadline, self.events.recv()).await {
-                Ok(Some(Event::Replay(ReplayEvent::Scored(scored)))) => self.books.scored(&scored),
-                Ok(Some(event)) => return Ok(event),
-                Ok(None) => return Err("the supervisor is gone".to_owned()),
-                Err(_) => {
-                    let waits_for = self.stage.replay_status().await;
-                    return Err(format!("stalled: nothing happened for {:.0} s (run.stall_seconds); {waits_for}", deadline.as_secs_f64()));
+            tokio::select! {
+                biased;
+                event = self.events.recv() => return event.ok_or_else(|| "the supervisor is gone".to_owned()),
+                _ = self.refresh.tick() => self.show(false),
+                () = sleep_until(stalled) => {
+                    let state = self.stage.replay_status().await;
+                    let waited = deadline.as_secs_f64();
+                    return Err(format!("stalled: nothing happened for {waited:.0} s (run.stall_seconds); {state}"));
                 }
             }
         }
+    }
+
+    fn show(&mut self, evaluated: bool) {
+        self.books.refresh();
+        self.console.show(&self.books.board().snapshot(), evaluated);
     }
 
     /// Between two optimiser steps.
@@ -119,7 +158,10 @@ impl Conductor {
             return Ok(Some(ending)); // the last evaluation and checkpoint belong to the end
         }
         if every > 0 && step.is_multiple_of(every) {
-            self.evaluate_once().await?;
+            match self.config.eval.mode {
+                EvalMode::Pause => self.evaluate_once().await?,
+                EvalMode::Overlap => self.evaluate_beside().await?,
+            }
             if let Some(ending) = self.finished() {
                 return Ok(Some(ending));
             }
@@ -163,6 +205,7 @@ impl Conductor {
     /// A signal came: no new work; the step in progress is finished; what is in flight is listed in the checkpoint.
     async fn interrupt(&mut self) -> Result<Ending, String> {
         tracing::info!("interrupted: finishing the step in progress, then writing a checkpoint (a second signal stops at once)");
+        self.books.board().update(|status| status.phase = Phase::Draining);
         self.stage.quiesce().await?;
         // The step that was in progress has been reported by now, ahead of the answer to `quiesce`.
         while let Ok(event) = self.events.try_recv() {
@@ -192,25 +235,54 @@ impl Conductor {
         }
     }
 
-    /// Evaluates the learner's present weights, unless that was done.
+    /// Evaluates the learner's present weights while everything else stands still, unless that was done.
     async fn evaluate_once(&mut self) -> Result<(), String> {
         if self.evaluated == Some(self.version) || !self.stage.evaluates() {
             return Ok(());
         }
-        let running = self.books.clock.running();
-        let pause = self.config.eval.mode == counterpoint_generator::EvalMode::Pause;
-        if pause {
-            self.books.clock.stop();
-            self.stage.freeze_generators().await?;
-        }
-        let report: EvalReport = self.stage.evaluate(self.version).await?;
-        self.evaluated = Some(self.version);
-        self.books.evaluated(&report);
-        if pause && running {
+        let training = self.books.clock.running();
+        self.books.clock.stop();
+        self.books.board().update(|status| status.phase = Phase::Evaluating);
+        self.stage.freeze_generators().await?;
+        let report = self.stage.evaluate(self.version).await?.await?;
+        self.note(&report);
+        if training {
             self.stage.thaw_generators()?;
             self.books.clock.start();
         }
         Ok(())
+    }
+
+    /// Evaluates the learner's present weights while training goes on; skipped while another such evaluation runs.
+    async fn evaluate_beside(&mut self) -> Result<(), String> {
+        if self.evaluating || !self.stage.evaluates() {
+            return Ok(());
+        }
+        self.evaluating = true;
+        let report = self.stage.evaluate(self.version).await?;
+        let conductor = self.stage.interrupts();
+        tokio::spawn(async move {
+            // A failed cast means that the run is over.
+            let _ = conductor.cast(Event::Evaluated(report.await));
+        });
+        Ok(())
+    }
+
+    fn evaluated_beside(&mut self, report: EvalReport) -> Result<Option<Ending>, String> {
+        self.evaluating = false;
+        self.note(&report);
+        Ok(self.reached(&report).then_some(Ending::Done))
+    }
+
+    fn note(&mut self, report: &EvalReport) {
+        self.evaluated = Some(report.policy_version);
+        self.books.board().update(|status| status.phase = Phase::Training);
+        self.books.evaluated(report);
+        self.show(true);
+    }
+
+    fn reached(&self, report: &EvalReport) -> bool {
+        self.config.run.target_accuracy.is_some_and(|target| report.accuracy >= target)
     }
 
     async fn checkpoint_once(&mut self) -> Result<(), String> {
@@ -221,4 +293,31 @@ impl Conductor {
         self.checkpointed = Some(self.version);
         Ok(())
     }
+
+    /// Writes the summary and stops the actors, however the run ended.
+    pub(crate) async fn close(mut self, ended: &Result<Ending, String>) -> Summary {
+        self.console.finish();
+        let ledger = self.stage.ledger().await.unwrap_or_else(|error| {
+            tracing::error!("the summary has no ledger: {error}");
+            LedgerTotals::default()
+        });
+        let summary = self.books.close(ended, &ledger);
+        self.stage.strike().await;
+        summary
+    }
+}
+
+/// The first SIGINT or SIGTERM interrupts the run in good order; the second ends the program at once, which is safe: a
+/// checkpoint is complete or absent.
+pub(crate) fn listen_for_signals(conductor: ractor::ActorRef<Event>) -> std::io::Result<tokio::task::JoinHandle<()>> {
+    let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(tokio::spawn(async move {
+        for count in 1.. {
+            tokio::select! { _ = int.recv() => (), _ = term.recv() => () }
+            if count > 1 || conductor.cast(Event::Interrupted).is_err() {
+                eprintln!("counterpoint: stopped at once; the last complete checkpoint is good");
+                std::process::exit(130);
+            }
+        }
+    }))
 }

@@ -8,27 +8,22 @@ mod counters;
 mod prepare;
 mod stage;
 mod supervisor;
+mod threads;
 
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
-
 use counterpoint_verifier::Registry;
 
-use self::conductor::{Conductor, Ending};
+use self::conductor::{Conductor, Ending, listen_for_signals};
 use self::prepare::Prepared;
 use self::stage::Stage;
-use self::supervisor::Event;
 use crate::config::Config;
+use crate::console::Console;
 use crate::error::Failure;
 use crate::status::Phase;
 
-/// How often the figures on the status page and the terminal are refreshed.
-const REFRESH: Duration = Duration::from_millis(500);
-
 /// Runs `config` to its end, or to a signal. With `fresh`, what an earlier run left in the directory is removed.
-pub fn run(config: Config, registry: &Registry, fresh: bool) -> Result<(), Failure> {
+pub fn run(config: Config, registry: &Registry, fresh: bool, console: Console) -> Result<(), Failure> {
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("actors")
@@ -37,7 +32,7 @@ pub fn run(config: Config, registry: &Registry, fresh: bool) -> Result<(), Failu
         .map_err(|e| Failure::Failed(format!("the actors' threads did not start: {e}")))?;
     let outcome = tokio.block_on(async {
         match prepare::prepare(config, registry, fresh)? {
-            Some(prepared) => conduct(prepared).await,
+            Some(prepared) => conduct(prepared, console).await,
             None => Ok(()),
         }
     });
@@ -46,32 +41,31 @@ pub fn run(config: Config, registry: &Registry, fresh: bool) -> Result<(), Failu
     outcome
 }
 
-async fn conduct(prepared: Prepared) -> Result<(), Failure> {
-    let Prepared { config, cast, books, server, console, exporter, version, checkpointed } = prepared;
+async fn conduct(prepared: Prepared, console: Console) -> Result<(), Failure> {
+    let Prepared { config, cast, books, server, exporter, start } = prepared;
     let upkeep = tokio::spawn(exporter.keep_up());
-    let (stage, heard) = Stage::set(cast).await.map_err(Failure::Failed)?;
-    let board = books.board().clone();
-    let (interrupts, heard) = merge_signals(heard)?;
+    let (stage, events) = Stage::set(cast).await.map_err(Failure::Failed)?;
+    let signals = listen_for_signals(stage.interrupts()).map_err(|e| Failure::Failed(format!("signals: {e}")))?;
     if let Some(server) = &server {
         server.set_ready(true);
     }
-    board.update(|status| status.phase = Phase::Training);
-    let mut conductor = Conductor::new(config, stage, heard, books, version, checkpointed, console);
+    books.board().update(|status| status.phase = Phase::Training);
+    let dir = config.run.dir.clone();
+    let mut conductor = Conductor::new(config, stage, events, books, console, start);
     let ended = conductor.conduct().await;
+    if let Some(server) = &server {
+        server.set_ready(false);
+    }
     let summary = conductor.close(&ended).await;
-    drop(interrupts);
+    signals.abort();
     upkeep.abort();
     if let Some(server) = server {
         server.stop().await;
     }
     match ended {
-        Ok(Ending::Done) => {
-            println!("{summary}");
-            Ok(())
-        }
-        Ok(Ending::Interrupted) => {
-            println!("{summary}");
-            Err(Failure::Interrupted)
+        Ok(ending) => {
+            println!("{}", summary.in_words(&dir));
+            if ending == Ending::Interrupted { Err(Failure::Interrupted) } else { Ok(()) }
         }
         Err(error) => Err(Failure::Failed(error)),
     }

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use counterpoint_generator::{EvalReport, EvaluatorActor, EvaluatorMsg, GeneratorActor, GeneratorActorMsg, GeneratorArgs};
+use counterpoint_generator::{EvalReport, Evaluate, EvaluatorActor, EvaluatorMsg, GeneratorActor, GeneratorActorMsg, GeneratorStart};
 use counterpoint_learner::{Extra, LearnerActor, LearnerActorMsg, LearnerArgs, SaveState};
 use counterpoint_policy::{LoadWeights, Snapshot};
 use counterpoint_replay::{Cut, LedgerTotals, ReplayActor, ReplayArgs, ReplayMsg};
-use counterpoint_rollout::contract::{GeneratorEvent, LearnerEvent, ReplayEvent};
-use counterpoint_rollout::{GeneratorId, GeneratorMsg, LearnerMsg, PolicyVersion, Reply, VerifierMsg};
+use counterpoint_rollout::contract::{GeneratorEvent, LearnerEvent, LearnerMsg, ReplayEvent};
+use counterpoint_rollout::{GeneratorId, GeneratorMsg, PolicyVersion, VerifierMsg};
 use counterpoint_verifier::{PoolArgs, PoolMsg, VerifierPool};
 use counterpoint_weight_sync::{SyncFailed, WeightSyncActor, WeightSyncArgs, WeightSyncMsg};
 use ractor::{Actor, ActorRef, DerivedActorRef, Message};
@@ -34,13 +34,13 @@ pub(crate) struct Cast {
     pub(crate) verifier: PoolArgs,
     pub(crate) generators: u32,
     /// Makes the start arguments of one generator, also for a restart.
-    pub(crate) generator: Box<dyn Fn(GeneratorId, DerivedActorRef<GeneratorEvent>) -> GeneratorArgs + Send + Sync>,
+    pub(crate) generator: Box<dyn Fn(GeneratorId, DerivedActorRef<GeneratorEvent>) -> GeneratorStart + Send + Sync>,
     /// Groups that a generator may hold at once.
     pub(crate) window: usize,
     /// The weights that generators start with.
     pub(crate) version: PolicyVersion,
     pub(crate) learner_credits: usize,
-    pub(crate) evaluator: Option<Box<dyn FnOnce(DerivedActorRef<VerifierMsg>) -> counterpoint_generator::EvaluatorArgs + Send>>,
+    pub(crate) evaluator: Option<Box<dyn FnOnce(DerivedActorRef<VerifierMsg>) -> counterpoint_generator::EvaluatorStart + Send>>,
     pub(crate) eval_deadline: Duration,
 }
 
@@ -61,7 +61,7 @@ pub(crate) struct Stage {
     verifier: ActorRef<PoolMsg>,
     generators: BTreeMap<GeneratorId, ActorRef<GeneratorActorMsg>>,
     evaluator: Option<ActorRef<EvaluatorMsg>>,
-    generator_args: Box<dyn Fn(GeneratorId, DerivedActorRef<GeneratorEvent>) -> GeneratorArgs + Send + Sync>,
+    generator_args: Box<dyn Fn(GeneratorId, DerivedActorRef<GeneratorEvent>) -> GeneratorStart + Send + Sync>,
     verifier_args: PoolArgs,
     window: usize,
     version: PolicyVersion,
@@ -149,6 +149,11 @@ impl Stage {
         Ok(())
     }
 
+    /// Where a signal's handler says that the run is interrupted.
+    pub(crate) fn interrupts(&self) -> ActorRef<Event> {
+        self.supervisor.clone()
+    }
+
     /// Lets the first leases out.
     pub(crate) fn begin(&self) -> Result<(), String> {
         tell(&self.replay, ReplayMsg::Begin)
@@ -202,7 +207,7 @@ impl Stage {
         tell(&self.learner, LearnerActorMsg::TakeSnapshot(reply))?;
         let snapshot = ask::answer(answer, "the learner's weights, to evaluate them", ATTENTION).await?;
         let (reply, answer) = ask::reply();
-        tell(evaluator, EvaluatorMsg::Evaluate { snapshot, step: version.0, reply })?;
+        tell(evaluator, EvaluatorMsg::Evaluate(Evaluate { snapshot, step: version.0, reply }))?;
         let (deadline, what) = (self.eval_deadline, format!("the evaluation of {version}"));
         Ok(async move {
             let report = ask::answer(answer, &what, deadline).await?;

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use counterpoint_generator::EvalReport;
 use counterpoint_rollout::contract::{LearnerEvent, ReplayEvent};
 use counterpoint_rollout::GeneratorId;
 use counterpoint_weight_sync::SyncFailed;
@@ -60,6 +61,8 @@ pub(crate) enum Event {
         /// Its last words.
         error: String,
     },
+    /// An evaluation that ran beside the training is done.
+    Evaluated(Result<EvalReport, String>),
     /// SIGINT or SIGTERM.
     Interrupted,
 }

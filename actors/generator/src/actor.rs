@@ -74,12 +74,21 @@ impl Actor for GeneratorActor {
     type State = GeneratorState;
     type Arguments = GeneratorStart;
 
-    async fn pre_start(&self, myself: ActorRef<Self::Msg>, start: GeneratorStart) -> Result<Self::State, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        start: GeneratorStart,
+    ) -> Result<Self::State, ActorProcessingErr> {
         let replay = start.replay.clone();
         Ok(GeneratorState { engine: Some(start_engine(&myself, start)?), replay })
     }
 
-    async fn handle(&self, _: ActorRef<Self::Msg>, message: Self::Msg, state: &mut Self::State) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        _: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
         match message {
             GeneratorActorMsg::Generator(GeneratorMsg::Lease(leases)) => state.lease(leases),
             GeneratorActorMsg::Generator(GeneratorMsg::Cancel(groups)) => state.control(Control::Cancel(groups)),

@@ -45,7 +45,11 @@ struct Kept {
 
 impl Engine {
     /// An engine that samples with `snapshot`, on its device and in its number format.
-    pub fn new(snapshot: Arc<Snapshot>, options: EngineOptions, detokenize: Detokenize) -> Result<Self, GeneratorError> {
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        options: EngineOptions,
+        detokenize: Detokenize,
+    ) -> Result<Self, GeneratorError> {
         options.check()?;
         let config = snapshot.config();
         let (device, kind) = (snapshot.flat().device(), snapshot.flat().kind());
@@ -180,7 +184,9 @@ impl Engine {
         let mut logits = Vec::new();
         let mut rest = &admissions[..];
         // Only the first admission can be of a group that was admitted in part before.
-        if let Some(kept) = self.kept.as_ref().filter(|k| k.group == rest[0].group && k.prefix.version() == self.snapshot.version()) {
+        if let Some(kept) =
+            self.kept.as_ref().filter(|k| k.group == rest[0].group && k.prefix.version() == self.snapshot.version())
+        {
             let places: Vec<(usize, usize)> = rest[0].slots.iter().map(|&slot| (0, slot)).collect();
             self.store.attach(&kept.prefix, self.snapshot.version(), &places)?;
             logits.push(kept.logits.f_expand([places.len() as i64, -1], false)?);
@@ -225,14 +231,19 @@ impl Engine {
         let (rows, columns) = (rows as i64, columns as i64);
         let (version, weights) = (self.snapshot.version(), self.snapshot.weights());
         let tokens = to_device(&padded, &self.snapshot)?.f_view([rows, columns])?;
-        let positions = Tensor::f_arange(columns, (tch::Kind::Int64, tokens.device()))?.f_expand([rows, columns], false)?;
-        let forward = |attend: &mut dyn counterpoint_policy::Attend| self.transformer.hidden(weights, &tokens, &positions, attend);
+        let positions =
+            Tensor::f_arange(columns, (tch::Kind::Int64, tokens.device()))?.f_expand([rows, columns], false)?;
+        let forward = |attend: &mut dyn counterpoint_policy::Attend| {
+            self.transformer.hidden(weights, &tokens, &positions, attend)
+        };
         let (hidden, prefix) = self.store.prefill(lengths, version, forward)?;
         // (B, S, hidden) -> (B, hidden): the last token of each prompt
         let hidden = hidden.f_flatten(0, 1)?.f_index_select(0, &to_device(&last, &self.snapshot)?)?;
         let logits = self.transformer.logits(weights, &hidden)?;
 
-        let place = |(row, admission): (usize, &Admission)| admission.slots.iter().map(move |&slot| (row, slot)).collect::<Vec<_>>();
+        let place = |(row, admission): (usize, &Admission)| {
+            admission.slots.iter().map(move |&slot| (row, slot)).collect::<Vec<_>>()
+        };
         let places: Vec<(usize, usize)> = admissions.iter().enumerate().flat_map(place).collect();
         self.store.attach(&prefix, version, &places)?;
         if let Some(row) = admissions.iter().position(|a| self.schedule.admitted_in_part() == Some(a.group)) {

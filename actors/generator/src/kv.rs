@@ -76,7 +76,13 @@ impl Prefix {
 
 impl KvStore {
     /// A store for `slots` sequences of at most `longest_allowed` tokens, in the number format of the model's activations.
-    pub(crate) fn new(config: &ModelConfig, slots: usize, longest_allowed: i64, kind: Kind, device: Device) -> Result<Self, PolicyError> {
+    pub(crate) fn new(
+        config: &ModelConfig,
+        slots: usize,
+        longest_allowed: i64,
+        kind: Kind,
+        device: Device,
+    ) -> Result<Self, PolicyError> {
         let (heads, kv_heads, width) = (config.heads, config.kv_heads, config.head_dim);
         let shape = Shape { layers: config.layers as i64, heads, kv_heads, width, kind, device };
         let (slots, columns) = (slots as i64, FIRST_COLUMNS.min(longest_allowed));
@@ -103,7 +109,12 @@ impl KvStore {
 
     /// Copies prompt `row` of `prefix` to `slot`, for each `(row, slot)`. Slots are those in use (their sequence is over)
     /// or the next ones, without a gap.
-    pub(crate) fn attach(&mut self, prefix: &Prefix, loaded: PolicyVersion, places: &[(usize, usize)]) -> Result<(), PolicyError> {
+    pub(crate) fn attach(
+        &mut self,
+        prefix: &Prefix,
+        loaded: PolicyVersion,
+        places: &[(usize, usize)],
+    ) -> Result<(), PolicyError> {
         assert_eq!(prefix.version, loaded, "a sequence may only start on a cache of the loaded weights");
         let columns = prefix.data.size()[4];
         self.reserve(columns)?;

@@ -35,7 +35,13 @@ pub struct Noise {
 
 impl Request {
     /// `answers` answers to `prompt`, at any version.
-    pub fn new(group: GroupId, prompt: &Prompt, answers: u32, noise: Noise, tokenizer: &Tokenizer) -> Result<Self, PolicyError> {
+    pub fn new(
+        group: GroupId,
+        prompt: &Prompt,
+        answers: u32,
+        noise: Noise,
+        tokenizer: &Tokenizer,
+    ) -> Result<Self, PolicyError> {
         let Noise { seed, purpose, epoch, attempt } = noise;
         let key = |sample| NoiseKey::new(seed, purpose, epoch, &prompt.id, attempt, sample);
         Ok(Self {
@@ -113,9 +119,11 @@ impl EngineOptions {
     /// Refuses what cannot work.
     pub fn check(&self) -> Result<(), GeneratorError> {
         let problem = |text: String| Err(GeneratorError::Options(text));
-        for (name, value) in
-            [("slots", self.slots), ("max_prompt_tokens", self.max_prompt_tokens), ("max_new_tokens", self.max_new_tokens)]
-        {
+        for (name, value) in [
+            ("slots", self.slots),
+            ("max_prompt_tokens", self.max_prompt_tokens),
+            ("max_new_tokens", self.max_new_tokens),
+        ] {
             if value == 0 {
                 return problem(format!("{name} must be at least 1, got 0"));
             }

@@ -24,14 +24,19 @@ pub struct Drawn {
 pub fn draw(logits: &Tensor, uniforms: &[f32], temperature: f64) -> Result<Vec<Drawn>, GeneratorError> {
     let (rows, vocabulary) = logits.size2()?;
     assert_eq!(rows as usize, uniforms.len(), "one uniform number per row");
-    let scaled = if temperature == 0.0 || temperature == 1.0 { logits.shallow_clone() } else { logits.f_div_scalar(temperature)? };
+    let scaled = if temperature == 0.0 || temperature == 1.0 {
+        logits.shallow_clone()
+    } else {
+        logits.f_div_scalar(temperature)?
+    };
     let logprobs = scaled.f_log_softmax(-1, Kind::Float)?;
     let tokens = if temperature == 0.0 {
         logprobs.f_argmax(-1, true)?
     } else {
         let cumulative = logprobs.f_exp()?.f_cumsum(-1, None)?;
         let total = cumulative.f_narrow(1, vocabulary - 1, 1)?;
-        let threshold = Tensor::f_from_slice(uniforms)?.f_to_device(logits.device())?.f_view([rows, 1])?.f_mul(&total)?;
+        let threshold =
+            Tensor::f_from_slice(uniforms)?.f_to_device(logits.device())?.f_view([rows, 1])?.f_mul(&total)?;
         // upper bound: the first index whose value is greater. NaN finds none, and is caught by its log-prob below.
         threshold.f_searchsorted(&cumulative, false, true, "right", None::<Tensor>)?.f_clamp_max(vocabulary - 1)?
     };
@@ -42,7 +47,11 @@ pub fn draw(logits: &Tensor, uniforms: &[f32], temperature: f64) -> Result<Vec<D
     let numel = host.len();
     packed.f_view([-1])?.f_copy_data(&mut host, numel)?;
     let (tokens, chosen) = host.split_at(uniforms.len());
-    Ok(tokens.iter().zip(chosen).map(|(&token, &logprob)| Drawn { token: token as u32, logprob: logprob as f32 }).collect())
+    Ok(tokens
+        .iter()
+        .zip(chosen)
+        .map(|(&token, &logprob)| Drawn { token: token as u32, logprob: logprob as f32 })
+        .collect())
 }
 
 #[cfg(test)]

@@ -27,7 +27,13 @@ pub enum Outcome {
 /// are drawn from theirs when the engine has room. Results that wait for an earlier one are held in memory. Their
 /// `min_version` must not be above the engine's. After an error the iterator ends; dropping it early abandons what runs.
 pub fn sample_all<I: IntoIterator<Item = Request>>(engine: &mut Engine, requests: I) -> SampleAll<'_, I::IntoIter> {
-    SampleAll { engine, requests: requests.into_iter().fuse(), order: VecDeque::new(), done: HashMap::new(), failed: false }
+    SampleAll {
+        engine,
+        requests: requests.into_iter().fuse(),
+        order: VecDeque::new(),
+        done: HashMap::new(),
+        failed: false,
+    }
 }
 
 /// See [`sample_all`].

@@ -88,7 +88,8 @@ impl Schedule {
             text: String::new(),
         };
         let completions = vec![empty; noise.len()];
-        let progress = Progress { prompt, start_version: PolicyVersion::default(), unfinished: noise.len(), completions };
+        let progress =
+            Progress { prompt, start_version: PolicyVersion::default(), unfinished: noise.len(), completions };
         self.groups.insert(group, progress);
         self.waiting.push_back(Waiting { group, noise, min_version, next: 0 });
         Ok(())

@@ -1,4 +1,5 @@
 //! The engine against the learner's way of scoring, and against itself under other schedules.
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod common;
 
@@ -206,7 +207,11 @@ fn temperature_zero_needs_no_noise() {
 #[test]
 fn weights_that_are_not_finite_or_of_another_model_are_named() {
     let config = model(true);
-    let damaged = Tensor::full([config.parameters()], f64::NAN, (counterpoint_policy::Kind::Float, counterpoint_policy::Device::Cpu));
+    let damaged = Tensor::full(
+        [config.parameters()],
+        f64::NAN,
+        (counterpoint_policy::Kind::Float, counterpoint_policy::Device::Cpu),
+    );
     let damaged = Arc::new(Snapshot::new(Arc::clone(&config), PolicyVersion(3), damaged).unwrap());
     let mut engine = engine(snapshot(&config, 0), options(8, 1.0, OnSwap::Keep));
     let error = engine.load(snapshot(&model(false), 1)).unwrap_err();

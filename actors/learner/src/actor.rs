@@ -22,6 +22,8 @@ pub enum LearnerActorMsg {
     Learner(LearnerMsg),
     /// The conductor has seen the last step; the next may begin. Until then snapshots and checkpoints are of its version.
     Proceed,
+    /// Begin no further step; answered when none is being worked on, after its event has gone out. The run is draining.
+    Quiesce(Reply<()>),
     /// Copy the weights as they are after the steps begun so far.
     TakeSnapshot(Reply<Arc<Snapshot>>),
     /// Write a checkpoint of these weights.
@@ -77,6 +79,8 @@ pub struct LearnerActor;
 pub struct LearnerState {
     engine: Engine,
     turns: Turns<Batch>,
+    /// Who waits for the step in progress to be the last.
+    quiescing: Vec<Reply<()>>,
     /// Batches that may wait: the replay actor sends no more than it has credit for.
     prefetch: usize,
     replay: DerivedActorRef<LearnerEvent>,
@@ -87,16 +91,21 @@ pub struct LearnerState {
 
 impl Actor for LearnerActor {
     type Msg = LearnerActorMsg;
+    /// `None` once `post_stop` has taken it apart.
     type State = Option<LearnerState>;
     type Arguments = LearnerArgs;
 
-    async fn pre_start(&self, myself: ActorRef<Self::Msg>, args: LearnerArgs) -> Result<Self::State, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        args: LearnerArgs,
+    ) -> Result<Self::State, ActorProcessingErr> {
         let LearnerArgs { setup, engine, replay, publish, conductor, stop_deadline } = args;
         let prefetch = setup.config.prefetch;
         telemetry::policy_version("learner", setup.version);
         // A failed cast means that the actor has ended: nobody is left to tell.
         let engine = Engine::start(setup, engine, move |event| drop(myself.cast(LearnerActorMsg::Engine(event))))?;
-        Ok(Some(LearnerState { engine, turns: Turns::new(), prefetch, replay, publish, conductor, stop_deadline }))
+        Ok(Some(LearnerState { engine, turns: Turns::new(), quiescing: Vec::new(), prefetch, replay, publish, conductor, stop_deadline }))
     }
 
     async fn handle(
@@ -109,6 +118,7 @@ impl Actor for LearnerActor {
         match message {
             LearnerActorMsg::Learner(LearnerMsg::Train(batch)) => state.train(batch)?,
             LearnerActorMsg::Proceed => state.proceed()?,
+            LearnerActorMsg::Quiesce(reply) => state.quiesce(reply),
             LearnerActorMsg::TakeSnapshot(reply) => state.engine.send(Command::Snapshot(reply))?,
             LearnerActorMsg::SaveState(SaveState { extras, reply }) => {
                 state.engine.send(Command::Save(SaveRequest { extras, reply }))?;
@@ -146,6 +156,14 @@ impl LearnerState {
         self.begin(begin)
     }
 
+    fn quiesce(&mut self, reply: Reply<()>) {
+        if self.turns.close() {
+            reply.send(());
+        } else {
+            self.quiescing.push(reply);
+        }
+    }
+
     fn begin(&mut self, batch: Option<Batch>) -> Result<(), LearnerError> {
         telemetry::mailbox_depth("replay_learner", self.turns.waiting());
         batch.map_or(Ok(()), |batch| self.engine.send(Command::Train(batch)))
@@ -157,12 +175,15 @@ impl LearnerState {
         telemetry::policy_version("learner", event.version);
         telemetry::progress("learner");
         // Replay first: when a generator reports these weights as loaded, the ledger must know of the step that made them.
-        self.replay.cast(event.clone()).map_err(|e| format!("the replay actor does not hear of {}: {e}", event.version))?;
+        self.replay
+            .cast(event.clone())
+            .map_err(|e| format!("the replay actor does not hear of {}: {e}", event.version))?;
         if let Some(snapshot) = publish {
             (self.publish)(snapshot);
         }
         let version = event.version;
         self.conductor.cast(event).map_err(|e| format!("the conductor does not hear of {version}: {e}"))?;
+        self.quiescing.drain(..).for_each(|reply| reply.send(()));
         Ok(())
     }
 }

@@ -110,7 +110,12 @@ mod tests {
         let mut errors = Vec::new();
         LearnerConfig::default().validate(&mut errors);
         assert_eq!(errors, Vec::<String>::new());
-        let bad = LearnerConfig { learning_rate: f64::NAN, adam_beta2: 1.0, threads: Threads::Count(0), ..Default::default() };
+        let bad = LearnerConfig {
+            learning_rate: f64::NAN,
+            adam_beta2: 1.0,
+            threads: Threads::Count(0),
+            ..Default::default()
+        };
         bad.validate(&mut errors);
         assert_eq!(
             errors,

@@ -93,7 +93,9 @@ impl Engine {
             match outcome {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => report(EngineEvent::Failed(error.to_string())),
-                Err(panic) => report(EngineEvent::Failed(format!("the learner's engine panicked: {}", words(panic.as_ref())))),
+                Err(panic) => {
+                    report(EngineEvent::Failed(format!("the learner's engine panicked: {}", words(panic.as_ref()))))
+                }
             }
         };
         let thread = std::thread::Builder::new()
@@ -108,7 +110,11 @@ impl Engine {
     pub fn send(&self, command: Command) -> Result<(), LearnerError> {
         self.commands.try_send(command).map_err(|refused| match refused {
             TrySendError::Full(command) => {
-                check_invariant!(Invariant::EngineCredit, false, "the learner's queue of {CAPACITY} is full at {command:?}");
+                check_invariant!(
+                    Invariant::EngineCredit,
+                    false,
+                    "the learner's queue of {CAPACITY} is full at {command:?}"
+                );
                 LearnerError::Engine(format!("its queue of {CAPACITY} commands is full"))
             }
             TrySendError::Disconnected(_) => LearnerError::Engine("its thread has ended".to_owned()),
@@ -128,7 +134,11 @@ impl Engine {
 }
 
 fn words(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no words")
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no words")
 }
 
 /// What lives on the thread.

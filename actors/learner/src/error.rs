@@ -25,7 +25,9 @@ pub enum LearnerError {
     #[error("the batch for {0} has no groups; a step needs at least one")]
     EmptyBatch(PolicyVersion),
     /// The batch was made for other weights than the learner holds.
-    #[error("the batch starts from {batch}, the learner holds {learner}; a batch trains the weights that it was made for")]
+    #[error(
+        "the batch starts from {batch}, the learner holds {learner}; a batch trains the weights that it was made for"
+    )]
     Version {
         /// The batch's.
         batch: PolicyVersion,
@@ -33,7 +35,9 @@ pub enum LearnerError {
         learner: PolicyVersion,
     },
     /// The step would have destroyed the weights.
-    #[error("the step from {version} was not taken: its {what} is {value} (groups {groups}); the weights are unchanged")]
+    #[error(
+        "the step from {version} was not taken: its {what} is {value} (groups {groups}); the weights are unchanged"
+    )]
     NotFinite {
         /// `loss` or `gradient norm`.
         what: &'static str,
@@ -44,6 +48,9 @@ pub enum LearnerError {
         /// The groups of the batch.
         groups: String,
     },
+    /// The optimiser's memory is that of another model.
+    #[error("the optimiser's state does not fit the parameters: {0}")]
+    OptimizerState(String),
     /// A case of `counterpoint loss` is malformed.
     #[error("{0}")]
     Case(String),

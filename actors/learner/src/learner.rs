@@ -122,7 +122,11 @@ impl Learner {
     }
 
     /// The same, given up between two micro-batches as soon as `stopped` says so.
-    pub fn train_step_unless(&mut self, batch: &Batch, stopped: &mut dyn FnMut() -> bool) -> Result<StepReport, LearnerError> {
+    pub fn train_step_unless(
+        &mut self,
+        batch: &Batch,
+        stopped: &mut dyn FnMut() -> bool,
+    ) -> Result<StepReport, LearnerError> {
         let watch = Stopwatch::start();
         if batch.version != self.version {
             return Err(LearnerError::Version { batch: batch.version, learner: self.version });
@@ -136,7 +140,12 @@ impl Learner {
         let learning_rate = self.schedule.at(self.version.0 + 1);
         self.optimizer.step(self.parameters.flat(), grad, learning_rate)?;
         self.version = PolicyVersion(self.version.0 + 1);
-        let report = StepReport { grad_norm, learning_rate, seconds: watch.elapsed().as_secs_f64(), ..describe(&measured, &packed) };
+        let report = StepReport {
+            grad_norm,
+            learning_rate,
+            seconds: watch.elapsed().as_secs_f64(),
+            ..describe(&measured, &packed)
+        };
         Ok(about_groups(report, batch, &packed))
     }
 
@@ -204,8 +213,7 @@ fn describe(measured: &Measured, packed: &Packed) -> StepReport {
     let per = |sum: f64, count: f64| if count > 0.0 { sum / count } else { 0.0 };
     let tokens = packed.tokens as f64;
     let parts = &measured.parts;
-    let fresh: u64 =
-        packed.micro_batches.iter().map(|m| m.fresh.iter().filter(|f| **f != 0.0).count() as u64).sum();
+    let fresh: u64 = packed.micro_batches.iter().map(|m| m.fresh.iter().filter(|f| **f != 0.0).count() as u64).sum();
     StepReport {
         loss: measured.loss,
         loss_positive: per(parts.positive, parts.right),

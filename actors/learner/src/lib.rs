@@ -11,6 +11,7 @@
 //! A step changes the parameters only after its loss and its gradient were found finite, so a step that fails leaves the
 //! weights of the version before it. Micro-batches bound memory and change nothing else: every normaliser of a loss is
 //! computed over the whole batch. Limits: the logits of one micro-batch are held whole (trained tokens × vocabulary).
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 #![forbid(unsafe_code)]
 
 mod actor;

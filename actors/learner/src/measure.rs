@@ -60,7 +60,8 @@ impl Measures {
 
     /// Waits for the device and reads everything.
     pub(crate) fn read(&self) -> Result<Measured, LearnerError> {
-        let sums = Vec::<f64>::try_from(Tensor::f_stack(&self.sums, 0)?.f_sum_dim_intlist(0i64, false, Kind::Double)?)?;
+        let sums =
+            Vec::<f64>::try_from(Tensor::f_stack(&self.sums, 0)?.f_sum_dim_intlist(0i64, false, Kind::Double)?)?;
         let peaks = Vec::<f64>::try_from(Tensor::f_stack(&self.peaks, 0)?.f_amax(0i64, false)?)?;
         let mut all = [0.0; SUMS];
         all.copy_from_slice(&sums);

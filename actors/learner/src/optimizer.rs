@@ -53,8 +53,8 @@ impl AdamW {
     pub fn restore(&mut self, state: OptimizerState) -> Result<(), LearnerError> {
         for (name, theirs, ours) in [("m", &state.first, &self.state.first), ("v", &state.second, &self.state.second)] {
             if theirs.size() != ours.size() || theirs.kind() != ours.kind() || theirs.device() != ours.device() {
-                return Err(LearnerError::Engine(format!(
-                    "the optimiser's {name} is {:?} {:?} on {:?}, the parameters are {:?} {:?} on {:?}",
+                return Err(LearnerError::OptimizerState(format!(
+                    "its {name} is {:?} {:?} on {:?}, the parameters are {:?} {:?} on {:?}",
                     theirs.size(),
                     theirs.kind(),
                     theirs.device(),
@@ -93,7 +93,7 @@ impl AdamW {
         let _ = second.f_lerp_(&grad, 1.0 - beta2)?;
         // tch's addcdiv has no factor, so −lr/(1 − β₁ᵗ) goes into the denominator: θ += m / (denominator · −(1 − β₁ᵗ)/lr).
         let scale = -correction1 / learning_rate;
-        let _ = grad.f_copy_(second)?;
+        grad.f_copy_(second)?;
         let _ = grad.f_sqrt_()?.f_mul_scalar_(scale / correction2)?.f_add_scalar_(scale * epsilon)?;
         let _ = flat.shallow_clone().f_addcdiv_(first, &grad)?;
         self.state.step = step;
@@ -133,12 +133,12 @@ mod tests {
 
     impl Plain {
         fn step(&mut self, t: i32, grad: &[f64], lr: f64, decayed: usize) {
-            for i in 0..grad.len() {
+            for (i, grad) in grad.iter().enumerate() {
                 if i < decayed {
                     self.theta[i] -= lr * SETTINGS.weight_decay * self.theta[i];
                 }
-                self.m[i] = SETTINGS.beta1 * self.m[i] + (1.0 - SETTINGS.beta1) * grad[i];
-                self.v[i] = SETTINGS.beta2 * self.v[i] + (1.0 - SETTINGS.beta2) * grad[i] * grad[i];
+                self.m[i] = SETTINGS.beta1 * self.m[i] + (1.0 - SETTINGS.beta1) * grad;
+                self.v[i] = SETTINGS.beta2 * self.v[i] + (1.0 - SETTINGS.beta2) * grad * grad;
                 let m_hat = self.m[i] / (1.0 - SETTINGS.beta1.powi(t));
                 let v_hat = self.v[i] / (1.0 - SETTINGS.beta2.powi(t));
                 self.theta[i] -= lr * m_hat / (v_hat.sqrt() + SETTINGS.epsilon);

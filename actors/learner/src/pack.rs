@@ -190,7 +190,13 @@ fn rows_of(scored: &ScoredGroup, first: usize, version: PolicyVersion, budget: u
                 row.answers.push(answer);
                 row.length += inputs;
             }
-            _ => rows.push(Row { group: group.id(), prompt, answers: vec![answer], fresh, length: prompt.len() + inputs }),
+            _ => rows.push(Row {
+                group: group.id(),
+                prompt,
+                answers: vec![answer],
+                fresh,
+                length: prompt.len() + inputs,
+            }),
         }
     }
     rows

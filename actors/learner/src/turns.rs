@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 pub(crate) struct Turns<T> {
     waiting: VecDeque<T>,
     phase: Phase,
+    /// No further step begins.
+    closed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +22,7 @@ enum Phase {
 
 impl<T> Turns<T> {
     pub(crate) fn new() -> Self {
-        Self { waiting: VecDeque::new(), phase: Phase::Free }
+        Self { waiting: VecDeque::new(), phase: Phase::Free, closed: false }
     }
 
     /// How much work waits.
@@ -48,8 +50,14 @@ impl<T> Turns<T> {
         self.next()
     }
 
+    /// Lets no further step begin; returns whether the engine stands still.
+    pub(crate) fn close(&mut self) -> bool {
+        self.closed = true;
+        self.phase != Phase::Stepping
+    }
+
     fn next(&mut self) -> Option<T> {
-        if self.phase != Phase::Free {
+        if self.closed || self.phase != Phase::Free {
             return None;
         }
         let work = self.waiting.pop_front()?;
@@ -69,6 +77,17 @@ mod tests {
         Arrived,
         Stepped,
         Proceed,
+    }
+
+    #[test]
+    fn once_closed_the_step_in_progress_is_the_last() {
+        let mut turns = Turns::new();
+        assert_eq!(turns.arrived(1), Some(1));
+        assert!(!turns.close(), "a step is being worked on");
+        turns.stepped();
+        assert!(turns.close());
+        assert_eq!((turns.proceed(), turns.arrived(2)), (None, None));
+        assert_eq!(turns.waiting(), 1);
     }
 
     proptest! {

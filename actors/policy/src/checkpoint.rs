@@ -29,8 +29,11 @@ const INDEX: &str = "model.safetensors.index.json";
 const CONFIG: &str = "config.json";
 
 /// The number formats in which weights are read and written.
-const FORMATS: [(Dtype, Kind, &str); 3] =
-    [(Dtype::F32, Kind::Float, "float32"), (Dtype::F16, Kind::Half, "float16"), (Dtype::BF16, Kind::BFloat16, "bfloat16")];
+const FORMATS: [(Dtype, Kind, &str); 3] = [
+    (Dtype::F32, Kind::Float, "float32"),
+    (Dtype::F16, Kind::Half, "float16"),
+    (Dtype::BF16, Kind::BFloat16, "bfloat16"),
+];
 
 /// One tensor of the checkpoint and its place in the flat buffer.
 struct Place<'a> {

@@ -70,6 +70,9 @@ pub struct ModelConfig {
     pub eos_tokens: Vec<u32>,
 }
 
+/// More than any model of the supported architectures; keeps sizes far from where 64 bits overflow.
+const MOST_PARAMETERS: i128 = 1 << 40;
+
 /// The keys that are read; both dialects (transformers 4 and 5) of those that were renamed.
 #[derive(Deserialize)]
 struct Raw {
@@ -108,8 +111,10 @@ impl ModelConfig {
     pub fn from_dir(dir: &Path) -> Result<Self, PolicyError> {
         let path = dir.join("config.json");
         let text = std::fs::read_to_string(&path).map_err(|source| PolicyError::Io { path: path.clone(), source })?;
-        let raw: Raw = serde_json::from_str(&text)
-            .map_err(|e| PolicyError::File { path: path.clone(), problem: format!("not a model configuration: {e}") })?;
+        let raw: Raw = serde_json::from_str(&text).map_err(|e| PolicyError::File {
+            path: path.clone(),
+            problem: format!("not a model configuration: {e}"),
+        })?;
         Self::from_raw(raw).map_err(|e| match e {
             RawError::Invalid(problem) => PolicyError::File { path, problem },
             RawError::Unsupported(what, hint) => PolicyError::Unsupported { what, hint },
@@ -125,7 +130,11 @@ impl ModelConfig {
         refuse(raw.hidden_act != "silu", || format!("hidden_act \"{}\"", raw.hidden_act), "\"silu\" is")?;
         refuse(raw.mlp_bias, || "mlp_bias".to_owned(), "an MLP without bias is")?;
         refuse(raw.use_sliding_window, || "use_sliding_window".to_owned(), "full attention is")?;
-        refuse(raw.quantization_config.is_some(), || "quantization_config".to_owned(), "f32, f16 and bf16 weights are")?;
+        refuse(
+            raw.quantization_config.is_some(),
+            || "quantization_config".to_owned(),
+            "f32, f16 and bf16 weights are",
+        )?;
         let heads = raw.num_attention_heads;
         let kv_heads = raw.num_key_value_heads.unwrap_or(heads);
         let sizes = [
@@ -142,12 +151,17 @@ impl ModelConfig {
         invalid(raw.num_hidden_layers == 0 || raw.num_hidden_layers > 10_000, || {
             format!("num_hidden_layers must be between 1 and 10000, got {}", raw.num_hidden_layers)
         })?;
-        invalid(heads % kv_heads != 0, || format!("num_key_value_heads ({kv_heads}) must divide num_attention_heads ({heads})"))?;
+        invalid(heads % kv_heads != 0, || {
+            format!("num_key_value_heads ({kv_heads}) must divide num_attention_heads ({heads})")
+        })?;
         let head_dim = raw.head_dim.unwrap_or(raw.hidden_size / heads);
-        invalid(head_dim < 2 || head_dim % 2 != 0, || format!("head_dim must be even and at least 2, got {head_dim}"))?;
+        invalid(head_dim < 2 || head_dim % 2 != 0 || head_dim > 1 << 16, || {
+            format!("head_dim must be even and between 2 and 2^16, got {head_dim}")
+        })?;
+        invalid(raw.rms_norm_eps <= 0.0, || format!("rms_norm_eps must be > 0, got {}", raw.rms_norm_eps))?;
         let (rope_theta, rope_scaling) = rope(raw.rope_theta, raw.rope_parameters.as_ref(), raw.rope_scaling.as_ref())?;
         let bias = raw.attention_bias;
-        Ok(Self {
+        let config = Self {
             architecture,
             vocab_size: raw.vocab_size,
             hidden_size: raw.hidden_size,
@@ -164,7 +178,21 @@ impl ModelConfig {
             output_bias: architecture == Architecture::Llama && bias.unwrap_or(false),
             tied: raw.tie_word_embeddings,
             eos_tokens: raw.eos_token_id.as_ref().map(token_ids).unwrap_or_default(),
-        })
+        };
+        let matrices = config.matrix_elements();
+        invalid(matrices > MOST_PARAMETERS, || {
+            format!("describes a model of {matrices} parameters, at most 2^40 are taken")
+        })?;
+        Ok(config)
+    }
+
+    /// Elements of all matrices, which no size that passed the checks above can overflow. [`crate::Layout`] counts in i64.
+    fn matrix_elements(&self) -> i128 {
+        let [vocab, hidden, inner, heads, kv_heads, width] =
+            [self.vocab_size, self.hidden_size, self.intermediate_size, self.heads, self.kv_heads, self.head_dim]
+                .map(i128::from);
+        let layer = hidden * width * 2 * (heads + kv_heads) + 3 * hidden * inner;
+        2 * vocab * hidden + layer * self.layers as i128
     }
 
     /// Number of parameters.
@@ -213,13 +241,21 @@ pub(crate) fn token_ids(value: &Value) -> Vec<u32> {
 }
 
 /// Base and scaling, from `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (transformers 4).
-fn rope(theta: Option<f64>, parameters: Option<&Value>, scaling: Option<&Value>) -> Result<(f64, RopeScaling), RawError> {
+fn rope(
+    theta: Option<f64>,
+    parameters: Option<&Value>,
+    scaling: Option<&Value>,
+) -> Result<(f64, RopeScaling), RawError> {
     let source = parameters.or(scaling);
     let number = |key: &str| source.and_then(|s| s.get(key)).and_then(Value::as_f64);
     let theta = number("rope_theta").or(theta).unwrap_or(10_000.0);
-    let kind = source.and_then(|s| s.get("rope_type").or_else(|| s.get("type"))).and_then(Value::as_str).unwrap_or("default");
+    invalid(theta <= 0.0, || format!("rope_theta must be > 0, got {theta}"))?;
+    let kind =
+        source.and_then(|s| s.get("rope_type").or_else(|| s.get("type"))).and_then(Value::as_str).unwrap_or("default");
     let need = |key: &str| {
-        number(key).filter(|v| *v > 0.0).ok_or_else(|| RawError::Invalid(format!("rope type \"llama3\" needs a positive {key}")))
+        number(key)
+            .filter(|v| *v > 0.0)
+            .ok_or_else(|| RawError::Invalid(format!("rope type \"llama3\" needs a positive {key}")))
     };
     match kind {
         "default" => Ok((theta, RopeScaling::Default)),
@@ -280,6 +316,20 @@ mod tests {
             parse(|v| v["num_key_value_heads"] = 3.into()),
             Err("num_key_value_heads (3) must divide num_attention_heads (4)".into())
         );
+        assert_eq!(parse(|v| v["rope_theta"] = 0.into()), Err("rope_theta must be > 0, got 0".into()));
+        assert_eq!(parse(|v| v["rms_norm_eps"] = (-1.0).into()), Err("rms_norm_eps must be > 0, got -1".into()));
+    }
+
+    #[test]
+    fn sizes_whose_product_overflows_are_refused() {
+        let huge = parse(|v| {
+            for key in ["vocab_size", "hidden_size", "intermediate_size", "num_attention_heads"] {
+                v[key] = (1 << 30).into();
+            }
+            v["head_dim"] = (1 << 16).into();
+            v["num_hidden_layers"] = 10_000.into();
+        });
+        assert!(huge.unwrap_err().contains("at most 2^40"));
     }
 
     #[test]

@@ -38,9 +38,13 @@ pub fn choose(spec: &str) -> Result<Device, PolicyError> {
 
 /// How many cores the operations of the calling thread may use, at least one.
 ///
-/// It holds for the calling thread only: libtorch is built with OpenMP, which keeps the number per thread. Every engine
-/// therefore calls it on its own thread, first thing, or its operations use all cores.
+/// It holds for the calling thread only: libtorch is built with OpenMP, which (like MKL as libtorch calls it) keeps the
+/// number per thread. Every engine therefore calls it on its own thread, first thing. A thread that never does uses as many
+/// cores as the last thread that did.
 pub fn set_threads(threads: usize) {
+    // A thread's first operation copies the number that any thread set last (ATen's lazy_init_num_threads), over the one set
+    // here. Asking for the number is such an operation: let it be the first.
+    let _ = tch::get_num_threads();
     tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
 }
 
@@ -161,13 +165,15 @@ mod tests {
     }
 
     #[test]
-    fn threads_are_counted_per_thread() {
-        set_threads(1);
+    fn a_thread_keeps_its_number_whatever_others_set_later() {
+        set_threads(3);
         let other = std::thread::spawn(|| {
             set_threads(2);
             tch::get_num_threads()
         });
         assert_eq!(other.join().unwrap(), 2);
+        assert_eq!(tch::get_num_threads(), 3);
+        set_threads(0);
         assert_eq!(tch::get_num_threads(), 1);
     }
 

@@ -105,7 +105,8 @@ struct Builder {
 
 impl Builder {
     fn add(&mut self, parts: &[(&str, i64)], inner: &[i64]) {
-        let parts: Vec<Part> = parts.iter().map(|(name, rows)| Part { name: (*name).to_owned(), rows: *rows }).collect();
+        let parts: Vec<Part> =
+            parts.iter().map(|(name, rows)| Part { name: (*name).to_owned(), rows: *rows }).collect();
         let mut shape = vec![parts.iter().map(|p| p.rows).sum()];
         shape.extend_from_slice(inner);
         let entry = Entry { parts, shape, offset: self.offset };

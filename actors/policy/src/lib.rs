@@ -14,6 +14,8 @@
 //!
 //! Everything returns [`PolicyError`]; nothing here panics on bad input.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
+
 mod attention;
 pub mod checkpoint;
 mod config;

@@ -20,7 +20,7 @@ const LOGIT_ROWS: i64 = 256;
 #[derive(Debug)]
 pub struct Scorer {
     tokenizer: Tokenizer,
-    transformer: Transformer,
+    config: ModelConfig,
     weights: Weights,
     device: Device,
 }
@@ -39,14 +39,13 @@ impl Scorer {
     pub fn new(dir: &Path, device: Device, kind: Kind) -> Result<Self, PolicyError> {
         let tokenizer = Tokenizer::from_dir(dir)?;
         let (config, flat) = checkpoint::load(dir, kind, device)?;
-        let transformer = Transformer::new(&config, config.max_positions, device)?;
         let weights = Weights::view(&config, &crate::Layout::new(&config), &flat)?;
-        Ok(Self { tokenizer, transformer, weights, device })
+        Ok(Self { tokenizer, config, weights, device })
     }
 
     /// The model's shape.
     pub fn config(&self) -> &ModelConfig {
-        self.transformer.config()
+        &self.config
     }
 
     /// The model's tokenizer.
@@ -70,7 +69,9 @@ impl Scorer {
         let mut ids = self.tokenizer.encode_prompt(prompt)?;
         let tokens = self.tokenizer.encode_plain(completion)?;
         if ids.is_empty() && !tokens.is_empty() {
-            return Err(PolicyError::Tokenizer("the prompt has no token, so the first of the completion has no score".into()));
+            return Err(PolicyError::Tokenizer(
+                "the prompt has no token, so the first of the completion has no score".into(),
+            ));
         }
         ids.extend_from_slice(&tokens);
         let mut logprobs = self.score_ids(&ids)?;
@@ -80,10 +81,12 @@ impl Scorer {
     }
 
     fn check(&self, ids: &[u32]) -> Result<(), PolicyError> {
-        let config = self.config();
+        let config = &self.config;
         if ids.len() as i64 > config.max_positions {
             let (length, most) = (ids.len(), config.max_positions);
-            return Err(PolicyError::Tokenizer(format!("the sequence has {length} tokens, the model takes at most {most}")));
+            return Err(PolicyError::Tokenizer(format!(
+                "the sequence has {length} tokens, the model takes at most {most}"
+            )));
         }
         match ids.iter().find(|&&id| i64::from(id) >= config.vocab_size) {
             None => Ok(()),
@@ -101,11 +104,13 @@ impl Scorer {
         // (S), (S) -> (1, S): the last token predicts nothing that is asked for
         let input = tokens.f_narrow(0, 0, predicted)?.f_unsqueeze(0)?;
         let positions = Tensor::f_arange(predicted, (Kind::Int64, self.device))?.f_unsqueeze(0)?;
-        let hidden = self.transformer.hidden(&self.weights, &input, &positions, &mut CausalAttention)?.f_squeeze_dim(0)?;
+        // Rotary tables for this length only: next to nothing beside the pass, where those for 2^17 positions are not.
+        let transformer = Transformer::new(&self.config, predicted, self.device)?;
+        let hidden = transformer.hidden(&self.weights, &input, &positions, &mut CausalAttention)?.f_squeeze_dim(0)?;
         let mut logprobs = Vec::with_capacity(ids.len());
         for start in (0..predicted).step_by(LOGIT_ROWS as usize) {
             let rows = LOGIT_ROWS.min(predicted - start);
-            let logits = self.transformer.logits(&self.weights, &hidden.f_narrow(0, start, rows)?)?;
+            let logits = transformer.logits(&self.weights, &hidden.f_narrow(0, start, rows)?)?;
             let of_rows = token_logprobs(&logits, &tokens.f_narrow(0, start + 1, rows)?, 1.0)?;
             logprobs.extend(Vec::<f32>::try_from(of_rows.f_to_device(Device::Cpu)?)?);
         }

@@ -31,7 +31,8 @@ pub(crate) struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    pub(crate) fn new(source: String, special_tokens: BTreeMap<String, String>) -> Result<Self, PolicyError> {
+    /// Compiles a template, or says what is wrong with it.
+    pub(crate) fn new(source: String, special_tokens: BTreeMap<String, String>) -> Result<Self, String> {
         let mut environment = Environment::new();
         environment.set_syntax(
             SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(|e| explain(&e))?,
@@ -51,19 +52,22 @@ impl ChatTemplate {
         let chat = context! { messages, add_generation_prompt => true, tools => (), documents => () };
         let special_tokens = self.special_tokens.iter().map(|(name, text)| (name.as_str(), text.as_str()));
         let variables = context! { ..chat, ..Value::from_pairs(special_tokens) };
-        self.environment.get_template("chat").and_then(|t| t.render(variables)).map_err(|e| explain(&e))
+        self.environment
+            .get_template("chat")
+            .and_then(|t| t.render(variables))
+            .map_err(|e| PolicyError::Template(explain(&e)))
     }
 }
 
 /// The error on one line: what, where, and what caused it.
-fn explain(error: &Error) -> PolicyError {
+fn explain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         text = format!("{text}: {cause}");
         source = cause.source();
     }
-    PolicyError::Template(text)
+    text
 }
 
 /// What templates call to refuse a chat, e.g. one whose roles do not alternate.
@@ -108,5 +112,68 @@ impl Formatter for PythonStyle {
 
     fn begin_object_value<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
         writer.write_all(b": ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(source: &str, content: &str) -> Result<String, String> {
+        let message = ChatMessage { role: "user".to_owned(), content: content.to_owned() };
+        let template =
+            ChatTemplate::new(source.to_owned(), BTreeMap::from([("bos_token".to_owned(), "<s>".to_owned())]));
+        template.and_then(|t| t.render(&[message]).map_err(|e| e.to_string()))
+    }
+
+    #[test]
+    fn texts_are_those_of_jinja2() {
+        let golden: serde_json::Value =
+            serde_json::from_str(include_str!("../tests/data/chat_templates.json")).unwrap();
+        for case in golden["cases"].as_array().unwrap() {
+            let lines: Vec<&str> =
+                case["template"].as_array().unwrap().iter().filter_map(|line| line.as_str()).collect();
+            let template = ChatTemplate::new(lines.join("\n"), BTreeMap::new()).unwrap();
+            for chat in case["chats"].as_array().unwrap() {
+                let messages: Vec<ChatMessage> = serde_json::from_value(chat["messages"].clone()).unwrap();
+                assert_eq!(template.render(&messages).unwrap(), chat["text"].as_str().unwrap(), "{}", case["name"]);
+            }
+        }
+    }
+
+    #[test]
+    fn json_is_written_as_python_does() {
+        let text = "<a href=\"x\">'é' & 1</a>\n";
+        let json = r#"[{"role": "user", "content": "<a href=\"x\">'é' & 1</a>\n"}]"#;
+        assert_eq!(render("{{ messages | tojson }}", text).as_deref(), Ok(json));
+        assert_eq!(render("{{ messages | tojson(ensure_ascii=False) }}", text).as_deref(), Ok(json));
+        let indented = "{\n  \"role\": \"user\",\n  \"content\": \"1\"\n}";
+        assert_eq!(render("{{ messages[0] | tojson(indent=2) }}", "1").as_deref(), Ok(indented));
+        assert_eq!(render("{{ [true, none, 1.5, {}] | tojson }}", "").as_deref(), Ok("[true, null, 1.5, {}]"));
+    }
+
+    #[test]
+    fn nothing_is_escaped_and_what_is_missing_is_empty() {
+        let source = "{{ bos_token }}{{ messages[0].content }}{{ unknown }}{{ messages[0].tool_calls }}";
+        assert_eq!(render(source, "<b>&'").as_deref(), Ok("<s><b>&'"));
+    }
+
+    #[test]
+    fn pythons_string_methods_and_loop_controls_work() {
+        let source = "{% set ns = namespace(n=0) %}{% for w in messages[0].content.strip().split(',') %}\
+                      {% if w.startswith('x') %}{% continue %}{% endif %}{% set ns.n = ns.n + 1 %}{{ w.upper() }}{% endfor %}{{ ns.n }}";
+        assert_eq!(render(source, " a,xb,c ").as_deref(), Ok("AC2"));
+    }
+
+    #[test]
+    fn an_error_is_one_line_with_its_place() {
+        let error = render("{{ raise_exception('no') }}", "").unwrap_err();
+        assert_eq!(error.lines().count(), 1, "{error}");
+        assert!(error.contains("the template refuses this chat: no") && error.contains("chat:1"), "{error}");
+    }
+
+    #[test]
+    fn a_template_sees_no_files() {
+        assert!(render("{% include '/etc/passwd' %}", "").is_err());
     }
 }

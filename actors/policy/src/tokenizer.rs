@@ -18,6 +18,10 @@ use crate::config::token_ids;
 use crate::template::ChatTemplate;
 use crate::{ModelConfig, PolicyError};
 
+/// Why a model that was trained on plain text takes no chats.
+const NO_TEMPLATE: &str = "the model has none (neither chat_template.jinja nor chat_template in tokenizer_config.json), so \
+                           prompts must be text, not messages";
+
 /// The tokenizer of a model directory. Cloning is cheap; all threads may use it at once.
 #[derive(Clone, Debug)]
 pub struct Tokenizer(Arc<Inner>);
@@ -45,12 +49,8 @@ impl Tokenizer {
         let generation = json(&dir.join("generation_config.json"))?;
         let special_tokens = special_tokens(&json(&dir.join("special_tokens_map.json"))?, &settings);
         let eos_tokens = eos_tokens(&config, &generation, &special_tokens, &tokenizer);
-        let template = match template_source(dir, &settings)? {
-            Some(source) => ChatTemplate::new(source, special_tokens).map_err(|e| e.to_string()),
-            None => Err("the model has none (neither chat_template.jinja nor chat_template in tokenizer_config.json), \
-                         so prompts must be text, not messages"
-                .to_owned()),
-        };
+        let source = template_source(dir, &settings)?.ok_or_else(|| NO_TEMPLATE.to_owned());
+        let template = source.and_then(|source| ChatTemplate::new(source, special_tokens));
         Ok(Self(Arc::new(Inner { tokenizer, template, eos_tokens, vocab_size: config.vocab_size })))
     }
 
@@ -110,7 +110,8 @@ fn json(path: &Path) -> Result<Value, PolicyError> {
 
 /// The special tokens by name (`eos_token`); a later source wins. A token is written as a string or as an object.
 fn special_tokens(map: &Value, settings: &Value) -> BTreeMap<String, String> {
-    let named = [map, settings].into_iter().filter_map(Value::as_object).flatten().filter(|(key, _)| key.ends_with("_token"));
+    let named =
+        [map, settings].into_iter().filter_map(Value::as_object).flatten().filter(|(key, _)| key.ends_with("_token"));
     let text = |value: &Value| value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned);
     named.filter_map(|(key, value)| Some((key.clone(), text(value)?))).collect()
 }

@@ -34,7 +34,13 @@ impl Transformer {
     /// The residual stream behind the last layer, before the final norm.
     ///
     /// `tokens`, `positions`: (B, S) int64. Returns (B, S, hidden).
-    pub fn hidden(&self, weights: &Weights, tokens: &Tensor, positions: &Tensor, attend: &mut dyn Attend) -> Result<Tensor, PolicyError> {
+    pub fn hidden(
+        &self,
+        weights: &Weights,
+        tokens: &Tensor,
+        positions: &Tensor,
+        attend: &mut dyn Attend,
+    ) -> Result<Tensor, PolicyError> {
         let (batch, length) = tokens.size2()?;
         let kind = weights.embedding.kind();
         // (B, S) -> (B, S, 1, D): one angle for all heads
@@ -57,7 +63,15 @@ impl Transformer {
         Ok(normed.f_linear(&weights.head, None::<Tensor>)?)
     }
 
-    fn attention(&self, layer: &Layer, index: usize, x: &Tensor, cos: &Tensor, sin: &Tensor, attend: &mut dyn Attend) -> Result<Tensor, PolicyError> {
+    fn attention(
+        &self,
+        layer: &Layer,
+        index: usize,
+        x: &Tensor,
+        cos: &Tensor,
+        sin: &Tensor,
+        attend: &mut dyn Attend,
+    ) -> Result<Tensor, PolicyError> {
         let c = &self.config;
         let (batch, length, _) = x.size3()?;
         let normed = x.f_rms_norm([c.hidden_size], Some(&layer.input_norm), c.rms_norm_eps)?;
@@ -76,7 +90,8 @@ impl Transformer {
         let c = &self.config;
         let normed = x.f_rms_norm([c.hidden_size], Some(&layer.post_norm), c.rms_norm_eps)?;
         let both = normed.f_linear(&layer.gate_up, None::<Tensor>)?;
-        let (gate, up) = (both.f_narrow(-1, 0, c.intermediate_size)?, both.f_narrow(-1, c.intermediate_size, c.intermediate_size)?);
+        let (gate, up) =
+            (both.f_narrow(-1, 0, c.intermediate_size)?, both.f_narrow(-1, c.intermediate_size, c.intermediate_size)?);
         Ok(x.f_add(&gate.f_silu()?.f_mul(&up)?.f_linear(&layer.down, None::<Tensor>)?)?)
     }
 }

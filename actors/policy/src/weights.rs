@@ -57,7 +57,9 @@ impl Weights {
 }
 
 fn split(layout: &Layout, flat: &Tensor) -> Result<Vec<Tensor>, PolicyError> {
-    let view = |e: &crate::Entry| -> Result<Tensor, PolicyError> { Ok(flat.f_narrow(0, e.offset, e.numel())?.f_view(&e.shape[..])?) };
+    let view = |e: &crate::Entry| -> Result<Tensor, PolicyError> {
+        Ok(flat.f_narrow(0, e.offset, e.numel())?.f_view(&e.shape[..])?)
+    };
     layout.entries().iter().map(view).collect()
 }
 
@@ -105,7 +107,11 @@ impl Parameters {
             .iter()
             .map(|leaf| {
                 let grad = leaf.f_grad()?;
-                if grad.defined() { Ok(grad.f_reshape([-1])?) } else { Ok(leaf.f_detach()?.f_zeros_like()?.f_reshape([-1])?) }
+                if grad.defined() {
+                    Ok(grad.f_reshape([-1])?)
+                } else {
+                    Ok(leaf.f_detach()?.f_zeros_like()?.f_reshape([-1])?)
+                }
             })
             .collect::<Result<_, PolicyError>>()?;
         Ok(Tensor::f_cat(&grads, 0)?)
@@ -119,7 +125,12 @@ impl Parameters {
     }
 
     /// An immutable copy of the present values, converted to `kind`.
-    pub fn snapshot(&self, config: &Arc<ModelConfig>, version: PolicyVersion, kind: Kind) -> Result<Snapshot, PolicyError> {
+    pub fn snapshot(
+        &self,
+        config: &Arc<ModelConfig>,
+        version: PolicyVersion,
+        kind: Kind,
+    ) -> Result<Snapshot, PolicyError> {
         let copy = tch::no_grad(|| self.flat.f_detach_copy()?.f_to_kind(kind))?;
         Snapshot::new(Arc::clone(config), version, copy)
     }

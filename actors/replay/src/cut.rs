@@ -210,3 +210,69 @@ fn fingerprint(prompts: &[Arc<Prompt>]) -> String {
     }
     hasher.finalize().to_hex().to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use counterpoint_rollout::{GeneratorId, PromptContent};
+
+    use super::*;
+    use crate::{FeedConfig, ReplayConfig};
+
+    fn config() -> CoreConfig {
+        let feed = FeedConfig { prompts_per_step: 2, answers_per_prompt: 2, ..FeedConfig::default() };
+        CoreConfig { feed, replay: ReplayConfig::default(), seed: 7, max_steps: 3 }
+    }
+
+    fn prompts(answer: &str) -> Vec<Arc<Prompt>> {
+        let content = PromptContent::Text(String::new());
+        let prompt =
+            |i| Prompt { id: format!("p{i}"), content: content.clone(), answer: answer.into(), source: String::new() };
+        (0..4).map(|i| Arc::new(prompt(i))).collect()
+    }
+
+    /// Six groups in flight.
+    fn cut() -> Cut {
+        let mut core = ReplayCore::new(config(), prompts("1")).unwrap();
+        let out = &mut Vec::new();
+        core.generator_up(Duration::ZERO, GeneratorId(0), 8, PolicyVersion(0), out);
+        core.begin(Duration::ZERO, out);
+        core.cut()
+    }
+
+    fn refusal(config: CoreConfig, prompts: Vec<Arc<Prompt>>, cut: &Cut) -> String {
+        ReplayCore::resume(config, prompts, cut).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_must_not_change_is_named() {
+        let mut other = config();
+        other.feed.prompts_per_step = 4;
+        assert_eq!(
+            refusal(other, prompts("1"), &cut()),
+            "the checkpoint was made with feed.prompts_per_step = 2, this run has 4: restore it, or start a fresh run"
+        );
+        assert!(refusal(config(), prompts("2"), &cut()).contains("the data (by fingerprint)"));
+        let longer = CoreConfig { max_steps: 9, ..config() };
+        assert!(ReplayCore::resume(longer, prompts("1"), &cut()).is_ok());
+    }
+
+    #[test]
+    fn a_cut_that_contradicts_itself_is_refused() {
+        type Damage = fn(&mut Cut);
+        let damages: [(Damage, &str); 5] = [
+            (|cut| cut.totals.trained = 1, "the account does not balance"),
+            (|cut| drop(cut.in_flight.pop()), "with 5 groups listed"),
+            (|cut| cut.in_flight[0].lease.group = GroupId(1), "g1 is listed twice"),
+            (|cut| cut.in_flight[2].draw.row = 9, "where it is not"),
+            (|cut| cut.feed.place = 5, "an epoch of 4"),
+        ];
+        for (damage, expected) in damages {
+            let mut cut = cut();
+            damage(&mut cut);
+            let refusal = refusal(config(), prompts("1"), &cut);
+            assert!(refusal.contains(expected), "{refusal}");
+        }
+    }
+}

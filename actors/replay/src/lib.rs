@@ -12,6 +12,7 @@
 //! Limits: at most (η + 1)·B groups are in flight, and memory is proportional to these, the prompts and one epoch's order. The
 //! actor keeps no state outside itself: if it dies, the run goes on from the last [`Cut`].
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may"))]
 
 mod actor;
 pub mod admission;

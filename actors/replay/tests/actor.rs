@@ -45,7 +45,7 @@ async fn a_verifier_that_dies_costs_nothing_once_another_is_up() {
     stage.verifier(Manner::Works).await;
     assert!(matches!(stage.end().await, ReplayEvent::Exhausted));
     let totals = stage.ask(ReplayMsg::Totals).await.unwrap();
-    assert_eq!((totals.trained, totals.dropped.len()), (20, 0));
+    assert_eq!((totals.trained, totals.dropped.len()), (20, 0), "{totals:?}");
 }
 
 #[tokio::test(start_paused = true)]

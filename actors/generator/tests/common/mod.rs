@@ -1,12 +1,13 @@
 //! Tiny random models and a naive reference for what an engine must compute.
+#![allow(clippy::unwrap_used, reason = "a test may")]
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use std::sync::Arc;
 
 use counterpoint_generator::{Engine, EngineOptions, Event, OnSwap, Request, Sampled};
 use counterpoint_policy::{
-    Architecture, Attend, Device, Kind, Layout, ModelConfig, PackedAttention, PolicyError, RopeScaling, Snapshot, Tensor,
-    Transformer, token_logprobs,
+    Architecture, Attend, Device, Kind, Layout, ModelConfig, PackedAttention, PolicyError, RopeScaling, Snapshot,
+    Tensor, Transformer, device, token_logprobs,
 };
 use counterpoint_rollout::{Completion, GroupId, NoiseKey, PolicyVersion, Purpose};
 
@@ -52,6 +53,8 @@ pub(crate) fn options(slots: usize, temperature: f64, on_swap: OnSwap) -> Engine
 }
 
 pub(crate) fn engine(snapshot: Arc<Snapshot>, options: EngineOptions) -> Engine {
+    // Tests run side by side, each on its own thread.
+    device::set_threads(1);
     Engine::new(snapshot, options, Arc::new(|tokens| format!("{tokens:?}"))).unwrap()
 }
 
@@ -130,7 +133,12 @@ impl Attend for Growing {
 
 /// Log-probs of an answer whose cache was built as its recorded versions say: the prompt with the version of the first
 /// token, each token's predecessor with the version of that token.
-pub(crate) fn replay(snapshots: &[Arc<Snapshot>], prompt: &[u32], completion: &Completion, temperature: f64) -> Vec<f64> {
+pub(crate) fn replay(
+    snapshots: &[Arc<Snapshot>],
+    prompt: &[u32],
+    completion: &Completion,
+    temperature: f64,
+) -> Vec<f64> {
     let versions = completion.versions.iter().flat_map(|span| (0..span.tokens).map(|_| span.version));
     let (mut cache, mut fed, mut scores) = (Growing::default(), 0, Vec::new());
     let sequence: Vec<i64> = prompt.iter().chain(&completion.tokens).map(|&t| i64::from(t)).collect();

@@ -35,8 +35,9 @@ pub(super) fn write(dir: &Path, state: &Path) -> Result<(), LearnerError> {
     for name in names(state)? {
         files.insert(format!("{STATE}/{name}"), fingerprint(&state.join(&name))?);
     }
-    let checksum = blake3::hash(json(&files)?.as_bytes()).to_hex().to_string();
-    write_synced(&state.join(NAME), json(&Manifest { files, checksum })?.as_bytes())
+    let path = state.join(NAME);
+    let checksum = blake3::hash(json(&path, &files)?.as_bytes()).to_hex().to_string();
+    write_synced(&path, json(&path, &Manifest { files, checksum })?.as_bytes())
 }
 
 /// Checks every file that the manifest names, and returns their paths inside the checkpoint.
@@ -61,8 +62,8 @@ fn read(path: &Path) -> Result<Manifest, LearnerError> {
     let refuse = |problem: String| LearnerError::Checkpoint { path: path.to_owned(), problem };
     let bytes = fs::read(path).map_err(|e| refuse(format!("it cannot be read ({e})")))?;
     let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|e| refuse(format!("not a manifest: {e}")))?;
-    let checksum = blake3::hash(json(&manifest.files)?.as_bytes()).to_hex().to_string();
-    if checksum != manifest.checksum || json(&manifest)?.as_bytes() != bytes {
+    let checksum = blake3::hash(json(path, &manifest.files)?.as_bytes()).to_hex().to_string();
+    if checksum != manifest.checksum || json(path, &manifest)?.as_bytes() != bytes {
         return Err(refuse("its content is not what was written (its own checksum differs)".to_owned()));
     }
     Ok(manifest)

@@ -92,7 +92,8 @@ impl CheckpointStore {
         for name in names(root)?.iter().filter(|name| name.ends_with(TEMPORARY)) {
             let leftover = root.join(name);
             tracing::warn!(path = %leftover.display(), "removing what an interrupted write of a checkpoint left");
-            let removed = if leftover.is_symlink() { fs::remove_file(&leftover) } else { fs::remove_dir_all(&leftover) };
+            let removed =
+                if leftover.is_symlink() { fs::remove_file(&leftover) } else { fs::remove_dir_all(&leftover) };
             removed.map_err(LearnerError::io(leftover))?;
         }
         Ok(Self { root: root.to_owned(), source: source.to_owned(), keep: keep.max(1) })
@@ -132,7 +133,8 @@ impl CheckpointStore {
         Tensor::write_safetensors(&[("first", on_cpu(first)?), ("second", on_cpu(second)?)], &optimizer)?;
         sync(&optimizer)?;
         let file = LearnerFile { format: FORMAT, version: learner.version(), optimizer_step: *step };
-        write_synced(&state.join(LEARNER), json(&file)?.as_bytes())?;
+        let path = state.join(LEARNER);
+        write_synced(&path, json(&path, &file)?.as_bytes())?;
         for Extra { name, bytes } in extras {
             let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
             if !plain || name.starts_with('.') || [OPTIMIZER, LEARNER, manifest::NAME].contains(&name.as_str()) {
@@ -207,10 +209,11 @@ fn read_learner_file(path: &Path) -> Result<LearnerFile, LearnerError> {
 fn read_optimizer(path: &Path, step: u64, flat: &Tensor) -> Result<OptimizerState, LearnerError> {
     let mut tensors: BTreeMap<String, Tensor> = Tensor::read_safetensors(path)?.into_iter().collect();
     let mut take = |name: &str| -> Result<Tensor, LearnerError> {
-        let tensor = tensors.remove(name).filter(|t| t.size() == flat.size()).ok_or_else(|| LearnerError::Checkpoint {
-            path: path.to_owned(),
-            problem: format!("it has no tensor \"{name}\" of shape {:?}", flat.size()),
-        })?;
+        let tensor =
+            tensors.remove(name).filter(|t| t.size() == flat.size()).ok_or_else(|| LearnerError::Checkpoint {
+                path: path.to_owned(),
+                problem: format!("it has no tensor \"{name}\" of shape {:?}", flat.size()),
+            })?;
         Ok(tensor.f_to_device(flat.device())?)
     };
     Ok(OptimizerState { step, first: take("first")?, second: take("second")? })
@@ -238,8 +241,10 @@ fn names(root: &Path) -> Result<Vec<String>, LearnerError> {
     Ok(names)
 }
 
-fn json(value: &impl Serialize) -> Result<String, LearnerError> {
-    serde_json::to_string(value).map_err(|e| LearnerError::Engine(format!("cannot write JSON: {e}")))
+/// One line of JSON for the file at `path`.
+fn json(path: &Path, value: &impl Serialize) -> Result<String, LearnerError> {
+    let refuse = |e: serde_json::Error| LearnerError::Checkpoint { path: path.to_owned(), problem: e.to_string() };
+    serde_json::to_string(value).map_err(refuse)
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), LearnerError> {

@@ -83,15 +83,16 @@ fn drop_them() -> Degenerate {
 ///
 /// Errors say which key is wrong, what it must be and what it is.
 pub fn evaluate_case(line: &str) -> Result<CaseResult, LearnerError> {
-    evaluate(line, Kind::Double)
+    evaluate_in(line, Kind::Double)
 }
 
-/// The same in another number format.
-pub(crate) fn evaluate(line: &str, kind: Kind) -> Result<CaseResult, LearnerError> {
+/// The same in another number format (`Kind::Float`: what training computes in).
+pub fn evaluate_in(line: &str, kind: Kind) -> Result<CaseResult, LearnerError> {
     let case = parse(line)?;
     check(&case)?;
     let Inputs { logp_new, logp_old, mask, .. } = &case.inputs;
-    let trained = || mask.iter().enumerate().flat_map(|(b, row)| row.iter().enumerate().map(move |(t, m)| (b, t, *m != 0.0)));
+    let trained =
+        || mask.iter().enumerate().flat_map(|(b, row)| row.iter().enumerate().map(move |(t, m)| (b, t, *m != 0.0)));
     let places: Vec<(usize, usize)> = trained().filter(|(_, _, on)| *on).map(|(b, t, _)| (b, t)).collect();
     let pick = |from: &[Vec<f64>]| -> Result<Tensor, LearnerError> {
         let values: Vec<f64> = places.iter().map(|(b, t)| from[*b][*t]).collect();
@@ -113,11 +114,14 @@ pub(crate) fn evaluate(line: &str, kind: Kind) -> Result<CaseResult, LearnerErro
 }
 
 fn parse(line: &str) -> Result<Case, LearnerError> {
-    let wrong = |e: serde_json::Error| LearnerError::Case(format!("not a case: {e}"));
-    let value: serde_json::Value = serde_json::from_str(line).map_err(wrong)?;
+    let value: serde_json::Value =
+        serde_json::from_str(line).map_err(|e| LearnerError::Case(format!("a case is one JSON object: {e}")))?;
     let known = FUNCTIONS.join("\", \"");
     match value.get("function").and_then(serde_json::Value::as_str) {
-        Some(name) if FUNCTIONS.contains(&name) => Case::deserialize(value).map_err(wrong),
+        Some(name) if FUNCTIONS.contains(&name) => {
+            // The path names the key: "inputs.reward[3]: invalid type: ...".
+            serde_path_to_error::deserialize(value).map_err(|e| LearnerError::Case(e.to_string()))
+        }
         Some(name) => Err(LearnerError::Case(format!("function: \"{name}\" is not implemented; \"{known}\" is"))),
         None => Err(LearnerError::Case(format!("function: missing, must be \"{known}\""))),
     }
@@ -158,12 +162,18 @@ fn check(case: &Case) -> Result<(), LearnerError> {
     let answers = logp_new.len();
     let length = logp_new.first().map_or(0, Vec::len);
     for (key, rows) in [("logp_new", logp_new), ("logp_old", logp_old), ("mask", mask)] {
-        require(rows.len() == answers, || format!("inputs.{key}: expected {answers} rows as in logp_new, got {}", rows.len()))?;
+        require(rows.len() == answers, || {
+            format!("inputs.{key}: expected {answers} rows as in logp_new, got {}", rows.len())
+        })?;
         for (b, row) in rows.iter().enumerate() {
-            require(row.len() == length, || format!("inputs.{key}[{b}]: expected {length} entries, got {}", row.len()))?;
+            require(row.len() == length, || {
+                format!("inputs.{key}[{b}]: expected {length} entries, got {}", row.len())
+            })?;
         }
     }
-    require(answers > 0 && length > 0, || "inputs.logp_new: expected at least one row with one entry, got none".to_owned())?;
+    require(answers > 0 && length > 0, || {
+        "inputs.logp_new: expected at least one row with one entry, got none".to_owned()
+    })?;
     for (key, entries) in [("reward", reward.len()), ("group", group.len())] {
         require(entries == answers, || format!("inputs.{key}: expected {answers} entries, got {entries}"))?;
     }
@@ -172,7 +182,9 @@ fn check(case: &Case) -> Result<(), LearnerError> {
         require(odd.is_none(), || format!("inputs.mask[{b}]: expected 0 or 1, got {}", odd.unwrap_or(&0.0)))?;
     }
     for (b, score) in reward.iter().enumerate() {
-        require((0.0..=1.0).contains(score), || format!("inputs.reward[{b}]: expected a score in [0, 1], got {score}"))?;
+        require((0.0..=1.0).contains(score), || {
+            format!("inputs.reward[{b}]: expected a score in [0, 1], got {score}")
+        })?;
     }
     require(case.eps > 0.0, || format!("eps: expected > 0, got {}", case.eps))?;
     require(case.neg_weight >= 0.0, || format!("neg_weight: expected >= 0, got {}", case.neg_weight))?;
@@ -217,7 +229,10 @@ mod tests {
 
     #[test]
     fn what_is_malformed_is_named_with_what_was_expected() {
-        assert_eq!(error(|v| v["function"] = "clipped_pg".into()), "function: \"clipped_pg\" is not implemented; \"nft\" is");
+        assert_eq!(
+            error(|v| v["function"] = "clipped_pg".into()),
+            "function: \"clipped_pg\" is not implemented; \"nft\" is"
+        );
         assert_eq!(
             error(|v| v["inputs"]["logp_old"] = serde_json::json!([[0.0, 0.0]])),
             "inputs.logp_old: expected 2 rows as in logp_new, got 1"
@@ -226,10 +241,27 @@ mod tests {
             error(|v| v["inputs"]["mask"][1] = serde_json::json!([1])),
             "inputs.mask[1]: expected 2 entries, got 1"
         );
-        assert_eq!(error(|v| v["inputs"]["reward"] = serde_json::json!([1])), "inputs.reward: expected 2 entries, got 1");
-        assert_eq!(error(|v| v["inputs"]["reward"][0] = 2.into()), "inputs.reward[0]: expected a score in [0, 1], got 2");
-        assert!(error(|v| v["weight"] = "r".into()).contains("expected one of `one`"), "{}", error(|v| v["weight"] = "r".into()));
-        assert!(error(|v| v["epsilon"] = 1.into()).contains("unknown field `epsilon`"));
+        assert_eq!(
+            error(|v| v["inputs"]["reward"] = serde_json::json!([1])),
+            "inputs.reward: expected 2 entries, got 1"
+        );
+        assert_eq!(
+            error(|v| v["inputs"]["reward"][0] = 2.into()),
+            "inputs.reward[0]: expected a score in [0, 1], got 2"
+        );
+        assert_eq!(
+            error(|v| v["weight"] = "r".into()),
+            "weight: unknown variant `r`, expected one of `1`, `one`, `1-r`, `sqrt`"
+        );
+        assert_eq!(
+            error(|v| v["inputs"]["reward"][1] = "wrong".into()),
+            "inputs.reward[1]: invalid type: string \"wrong\", expected f64"
+        );
+        assert!(
+            error(|v| v["epsilon"] = 1.into())
+                .starts_with("epsilon: unknown field `epsilon`, expected one of `function`")
+        );
+        assert!(evaluate_case("{").unwrap_err().to_string().starts_with("a case is one JSON object: "));
         assert!(error(|v| v["reduction"] = "const_len".into()).starts_with("max_len: expected"));
     }
 }

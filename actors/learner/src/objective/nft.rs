@@ -126,7 +126,9 @@ impl Plan for NftPlan {
         // N terms: (N) log-ratios and (6, N) numbers, N = tokens or answers
         let (log_ratio, table) = match self.level {
             Level::Token => (log_ratio, table.f_index_select(1, tokens.answer)?),
-            Level::Sequence => (table.f_select(0, 0)?.f_zeros_like()?.f_index_add(0, tokens.answer, &log_ratio)?, table),
+            Level::Sequence => {
+                (table.f_select(0, 0)?.f_zeros_like()?.f_index_add(0, tokens.answer, &log_ratio)?, table)
+            }
         };
         let row = |index: i64| table.f_select(0, index);
         let (positive, negative, rate, coefficient) = (row(0)?, row(1)?, row(2)?, row(3)?);
@@ -144,8 +146,7 @@ impl Plan for NftPlan {
         let parts = tch::no_grad(|| -> Result<Tensor, LearnerError> {
             let clipped = row(5)?.f_mul(&p_nograd.f_le(self.eps)?)?;
             let sum = |x: &Tensor| x.f_sum(Kind::Double);
-            let sums =
-                [sum(&right)?.f_neg()?, sum(&row(4)?)?, sum(&wrong)?.f_neg()?, sum(&row(5)?)?, sum(&clipped)?];
+            let sums = [sum(&right)?.f_neg()?, sum(&row(4)?)?, sum(&wrong)?.f_neg()?, sum(&row(5)?)?, sum(&clipped)?];
             Ok(Tensor::f_stack(&sums, 0)?)
         })?;
         Ok(Loss { total, parts })

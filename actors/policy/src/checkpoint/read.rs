@@ -52,7 +52,8 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, PolicyError> {
 /// Whether a name stays in its directory and is of the one format that is read.
 fn is_plain(name: &str) -> bool {
     let mut components = Path::new(name).components();
-    let single = matches!((components.next(), components.next()), (Some(Component::Normal(only)), None) if only == name);
+    let single =
+        matches!((components.next(), components.next()), (Some(Component::Normal(only)), None) if only == name);
     single && !name.contains('\\') && name.ends_with(".safetensors")
 }
 
@@ -122,7 +123,8 @@ fn take<'a>(
         })
         .collect::<Result<_, _>>()?;
     // Some writers keep the tied projection, and old Llama checkpoints the rotary frequencies that config.json gives.
-    tensors.retain(|name, _| !(config.tied && name == "lm_head.weight") && !name.ends_with(".rotary_emb.inv_freq"));
+    let known = |name: &str| name.ends_with(".rotary_emb.inv_freq") || (config.tied && name == "lm_head.weight");
+    tensors.retain(|name, _| !known(name));
     match tensors.first_key_value() {
         None => Ok(sources),
         Some((name, found)) => {
@@ -157,7 +159,13 @@ impl<'a> Source<'a> {
 }
 
 /// Copies every tensor to its place.
-fn fill(layout: &Layout, places: &[Place], sources: &[Source], kind: Kind, device: Device) -> Result<Tensor, PolicyError> {
+fn fill(
+    layout: &Layout,
+    places: &[Place],
+    sources: &[Source],
+    kind: Kind,
+    device: Device,
+) -> Result<Tensor, PolicyError> {
     let flat = Tensor::f_empty([layout.numel()], (kind, device))?;
     for (place, source) in places.iter().zip(sources) {
         let values = Tensor::f_from_data_size(source.bytes, &[place.numel], source.kind)?;

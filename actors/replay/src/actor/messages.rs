@@ -30,7 +30,8 @@ pub enum ReplayMsg {
         mailbox: DerivedActorRef<GeneratorMsg>,
         /// How many groups it may hold at once (η = 0 ignores it: a wave is sent whole).
         window: usize,
-        /// The weights that it has.
+        /// The weights that it has: the newest published ones, and after a resume at least those of the checkpoint (or leases
+        /// of the cut wait until it reports that it has loaded them).
         version: PolicyVersion,
     },
     /// A generator is gone; its groups are lost.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use counterpoint_rollout::{DropReason, GeneratorId, Group, GroupId, GroupState, PolicyVersion, telemetry};
 
-use super::{Action, Flight, ReplayCore, Stage, list};
+use super::{Action, Flight, ReplayCore, Stage, VerdictWait, list};
 use crate::recent::Outcome;
 
 impl ReplayCore {
@@ -128,7 +128,7 @@ impl ReplayCore {
             self.end(id, DropReason::Lost, out);
             return;
         }
-        flight.stage = Stage::Verifying { group: Arc::clone(group), failures: 0, ticket: None };
+        flight.stage = Stage::Verifying { group: Arc::clone(group), failures: 0, wait: VerdictWait::Verifier };
         if let Some(slot) = self.generators.get_mut(generator) {
             slot.generating.remove(&id);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use counterpoint_rollout::contract::ReplayEvent;
 use counterpoint_rollout::{GroupId, GroupState, Lost, ScoredGroup, Verdict, VoidReason, telemetry};
 
-use super::{Action, LOST_BACKOFF, ReplayCore, Stage, VERIFY_GRACE};
+use super::{Action, LOST_BACKOFF, ReplayCore, Stage, VERIFY_GRACE, VerdictWait};
 use crate::recent::Outcome;
 
 impl ReplayCore {
@@ -25,10 +25,10 @@ impl ReplayCore {
     pub fn unsent(&mut self, group: GroupId, unsent: u64) {
         self.verifier_present = false;
         if let Some(flight) = self.flights.get_mut(&group)
-            && let Stage::Verifying { ticket, .. } = &mut flight.stage
-            && *ticket == Some(unsent)
+            && let Stage::Verifying { wait, .. } = &mut flight.stage
+            && *wait == VerdictWait::Verdicts(unsent)
         {
-            *ticket = None;
+            *wait = VerdictWait::Verifier;
         }
     }
 
@@ -41,12 +41,11 @@ impl ReplayCore {
         result: Result<Vec<Verdict>, Lost>,
         out: &mut Vec<Action>,
     ) {
-        let stage = self.flights.get(&group).map(|flight| &flight.stage);
-        let Some((Stage::Verifying { ticket: asked, .. }, answers)) = stage.zip(self.answers(group)) else {
+        let Some((wait, answers)) = self.waits(group) else {
             tracing::debug!("verdicts of {group} came after it had ended");
             return;
         };
-        if *asked != Some(ticket) {
+        if wait != VerdictWait::Verdicts(ticket) {
             tracing::debug!("verdicts of {group} came for a request that was given up");
             return;
         }
@@ -66,40 +65,43 @@ impl ReplayCore {
         self.settle(now, out);
     }
 
-    fn answers(&self, group: GroupId) -> Option<usize> {
-        Some(self.flights.get(&group)?.lease.answers as usize)
+    /// What a generated group waits for, and how many answers it has.
+    fn waits(&self, group: GroupId) -> Option<(VerdictWait, usize)> {
+        let flight = self.flights.get(&group)?;
+        let Stage::Verifying { wait, .. } = flight.stage else { return None };
+        Some((wait, flight.lease.answers as usize))
     }
 
     /// Sends a request for the group's verdicts, or lets it wait for a verifier; either has the verification deadline.
     pub(super) fn ask(&mut self, now: Duration, id: GroupId, out: &mut Vec<Action>) {
         let deadline = self.config.replay.verify_deadline();
         let Some(flight) = self.flights.get_mut(&id) else { return };
-        let Stage::Verifying { group, ticket, .. } = &mut flight.stage else { return };
-        *ticket = None;
+        let Stage::Verifying { group, wait, .. } = &mut flight.stage else { return };
+        *wait = VerdictWait::Verifier;
         if self.verifier_present {
-            *ticket = Some(self.next_ticket);
-            out.push(Action::Verify { group: Arc::clone(group), ticket: self.next_ticket, deadline });
+            let ticket = self.next_ticket;
             self.next_ticket += 1;
+            *wait = VerdictWait::Verdicts(ticket);
+            out.push(Action::Verify { group: Arc::clone(group), ticket, deadline });
         }
         self.deadlines.set(now, deadline.saturating_add(VERIFY_GRACE), id);
     }
 
     /// The verification deadline has passed: of a request, of the wait for a verifier, or of a back-off.
     pub(super) fn verification_late(&mut self, now: Duration, id: GroupId, out: &mut Vec<Action>) {
-        let stage = self.flights.get(&id).map(|flight| &flight.stage);
-        let Some((Stage::Verifying { ticket, .. }, answers)) = stage.zip(self.answers(id)) else { return };
-        if ticket.is_none() && self.verifier_present {
-            self.ask(now, id, out);
-            return;
-        }
-        let waited = self.config.replay.verify_deadline().saturating_add(VERIFY_GRACE).as_secs_f64();
-        let (owner, reason) = match ticket {
-            Some(_) => ("the verifier's verdicts", VoidReason::Timeout),
-            None => ("a verifier", VoidReason::Crash),
+        let Some((wait, answers)) = self.waits(id) else { return };
+        let (owner, reason) = match wait {
+            VerdictWait::Verdicts(_) => ("the verifier's verdicts", VoidReason::Timeout),
+            VerdictWait::Verifier => ("a verifier", VoidReason::Crash),
+            VerdictWait::Backoff => {
+                self.ask(now, id, out);
+                return;
+            }
         };
-        if ticket.is_some() {
+        if matches!(wait, VerdictWait::Verdicts(_)) {
             out.push(Action::CancelVerify(vec![id]));
         }
+        let waited = self.config.replay.verify_deadline().saturating_add(VERIFY_GRACE).as_secs_f64();
         self.missed(format!("{id} waited {waited} s for {owner}"));
         self.verification_failed(now, id, void(reason, answers), None, out);
     }
@@ -114,12 +116,12 @@ impl ReplayCore {
         out: &mut Vec<Action>,
     ) {
         let Some(flight) = self.flights.get_mut(&id) else { return };
-        let Stage::Verifying { failures, ticket, .. } = &mut flight.stage else { return };
+        let Stage::Verifying { failures, wait, .. } = &mut flight.stage else { return };
         *failures += 1;
-        *ticket = None;
         if *failures > self.config.replay.void_retries {
             self.judged(id, verdicts, out);
         } else if let Some(backoff) = backoff {
+            *wait = VerdictWait::Backoff;
             self.deadlines.set(now, backoff, id);
         } else {
             self.ask(now, id, out);

@@ -111,8 +111,19 @@ pub(crate) enum Stage {
     Leased { generator: GeneratorId, since: Duration },
     /// Started.
     Generating { generator: GeneratorId },
-    /// Generated; `ticket` is `None` while no request is out (no verifier, or backing off).
-    Verifying { group: Arc<Group>, failures: u32, ticket: Option<u64> },
+    /// Generated; how often its verification came to nothing, and what it waits for now.
+    Verifying { group: Arc<Group>, failures: u32, wait: VerdictWait },
+}
+
+/// What a generated group waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VerdictWait {
+    /// The answer to the request with this ticket.
+    Verdicts(u64),
+    /// A moment, after an answer was lost.
+    Backoff,
+    /// A verifier: none is up.
+    Verifier,
 }
 
 /// See the module.

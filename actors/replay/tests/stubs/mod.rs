@@ -28,58 +28,34 @@ struct Stub<M>(std::marker::PhantomData<fn(M)>);
 
 type Behaviour<M> = Box<dyn FnMut(M) + Send>;
 
-/// ractor wants a message type of one's own; the conversion to and from the plain message is what `get_derived` needs.
-struct Wrapped<M>(M);
-
-impl<M: Send + 'static> ractor::Message for Wrapped<M> {}
-
-macro_rules! unwraps {
-    ($($message:ty),+) => {$(
-        impl From<$message> for Wrapped<$message> {
-            fn from(message: $message) -> Self {
-                Self(message)
-            }
-        }
-        impl From<Wrapped<$message>> for $message {
-            fn from(wrapped: Wrapped<$message>) -> Self {
-                wrapped.0
-            }
-        }
-    )+};
-}
-unwraps!(GeneratorMsg, VerifierMsg, LearnerMsg, ReplayEvent);
-
 impl<M: Send + 'static> Actor for Stub<M> {
-    type Msg = Wrapped<M>;
+    type Msg = M;
     type State = Behaviour<M>;
     type Arguments = Behaviour<M>;
 
-    async fn pre_start(
-        &self,
-        _: ActorRef<Wrapped<M>>,
-        behaviour: Behaviour<M>,
-    ) -> Result<Behaviour<M>, ActorProcessingErr> {
+    async fn pre_start(&self, _: ActorRef<M>, behaviour: Behaviour<M>) -> Result<Behaviour<M>, ActorProcessingErr> {
         Ok(behaviour)
     }
 
-    async fn handle(
-        &self,
-        _: ActorRef<Wrapped<M>>,
-        message: Wrapped<M>,
-        behaviour: &mut Behaviour<M>,
-    ) -> Result<(), ActorProcessingErr> {
-        behaviour(message.0);
+    async fn handle(&self, _: ActorRef<M>, message: M, behaviour: &mut Behaviour<M>) -> Result<(), ActorProcessingErr> {
+        behaviour(message);
         Ok(())
     }
 }
 
 async fn stub<M>(behaviour: impl FnMut(M) + Send + 'static) -> DerivedActorRef<M>
 where
-    M: Send + 'static + From<Wrapped<M>>,
-    Wrapped<M>: From<M>,
+    M: Send + 'static,
 {
     let (actor, _) = Actor::spawn(None, Stub(std::marker::PhantomData), Box::new(behaviour)).await.unwrap();
     actor.get_derived()
+}
+
+/// A panic without the noise of one.
+fn die_if(manner: Manner) {
+    if manner == Manner::DiesAtOnce {
+        std::panic::resume_unwind(Box::new("as it should"));
+    }
 }
 
 /// A reply and where its answer comes out.
@@ -92,7 +68,7 @@ pub struct Stage {
     replay: ActorRef<ReplayMsg>,
     events: mpsc::UnboundedReceiver<ReplayEvent>,
     batches: Arc<Mutex<Vec<Vec<GroupId>>>>,
-    generators: Arc<Mutex<Vec<(GeneratorId, Arc<Mutex<Sampler>>)>>>,
+    generators: Arc<Mutex<Vec<Arc<Mutex<Sampler>>>>>,
     /// The weights with which generators come up.
     pub loaded: PolicyVersion,
 }
@@ -141,14 +117,18 @@ impl Stage {
         let id = GeneratorId(number);
         let to = self.replay.get_derived();
         let sampler = Arc::new(Mutex::new(Sampler { id, manner, loaded: self.loaded, waiting: Vec::new(), to }));
-        self.generators.lock().unwrap().push((id, Arc::clone(&sampler)));
-        let mailbox = stub(move |message| sampler.lock().unwrap().handle(message)).await;
+        self.generators.lock().unwrap().push(Arc::clone(&sampler));
+        let mailbox = stub(move |message| {
+            die_if(manner);
+            sampler.lock().unwrap().handle(message);
+        })
+        .await;
         self.tell(ReplayMsg::GeneratorUp { id, mailbox, window: 6, version: self.loaded });
     }
 
     pub async fn verifier(&self, manner: Manner) {
         let mailbox = stub(move |message| {
-            assert_ne!(manner, Manner::DiesAtOnce, "as it should");
+            die_if(manner);
             if let VerifierMsg::Verify(request) = message {
                 request.reply.send(vec![Verdict::Correct, Verdict::Incorrect]);
             }
@@ -166,7 +146,7 @@ impl Stage {
             let groups: Vec<GroupId> = batch.groups.iter().map(|scored| scored.group.id()).collect();
             batches.lock().unwrap().push(groups.clone());
             to.send_message(LearnerEvent { version, groups, report: Arc::new(StepReport::default()) }).unwrap();
-            for (_, sampler) in generators.lock().unwrap().iter() {
+            for sampler in generators.lock().unwrap().iter() {
                 sampler.lock().unwrap().load(version);
             }
         })
@@ -188,8 +168,7 @@ struct Sampler {
 impl Sampler {
     fn handle(&mut self, message: GeneratorMsg) {
         match (message, self.manner) {
-            (_, Manner::DiesAtOnce) => std::panic::resume_unwind(Box::new("as it should")),
-            (_, Manner::Hangs) => {}
+            (_, Manner::Hangs | Manner::DiesAtOnce) => {}
             (GeneratorMsg::Lease(leases), _) => {
                 self.waiting.extend(leases);
                 self.sample();

@@ -1,24 +1,23 @@
 //! A simulated world around [`ReplayCore`]: generators that lag, a verifier, a learner, and faults, all in an order drawn
 //! from a seed. After every event it checks what must always hold, against an account of its own.
-
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test may")]
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use counterpoint_replay::core::{Action, CoreConfig, ReplayCore};
-use counterpoint_replay::{Cut, FeedConfig, OnStraggler, ReplayConfig};
+use counterpoint_replay::{FeedConfig, OnStraggler, ReplayConfig};
 use counterpoint_rollout::contract::ReplayEvent;
 use counterpoint_rollout::{
-    Batch, Completion, DropReason, FinishReason, GeneratorId, Group, GroupId, Lease, Lost, NoiseKey, PolicyVersion,
-    Prompt, PromptContent, Purpose, Verdict, VersionSpan, VoidReason,
+    Batch, Completion, DropReason, FinishReason, GeneratorId, Group, GroupId, Lease, NoiseKey, PolicyVersion, Prompt,
+    PromptContent, Purpose, Verdict, VersionSpan, VoidReason,
 };
 
+mod faults;
 mod oracle;
 use oracle::Oracle;
 
-/// K, in all worlds.
 const ANSWERS: u32 = 2;
 
 /// One world.
@@ -103,6 +102,9 @@ struct Generator {
     cancelled: Vec<GroupId>,
 }
 
+/// Something that can happen, to one of several.
+type Happening = fn(&mut World, usize);
+
 pub struct World {
     spec: Spec,
     pub core: ReplayCore,
@@ -114,6 +116,7 @@ pub struct World {
     /// Steps done of which the core has not heard yet.
     unheard: VecDeque<Batch>,
     steps: u64,
+    resumed_at: u64,
     now: Duration,
     faults: u32,
     held: bool,
@@ -134,6 +137,7 @@ impl World {
             learner: VecDeque::new(),
             unheard: VecDeque::new(),
             steps: 0,
+            resumed_at: 0,
             now: Duration::ZERO,
             faults: spec.faults,
             held: false,
@@ -165,9 +169,9 @@ impl World {
         (self.dice.bits(self.throws) % below as u64) as usize
     }
 
-    /// Weights that generators can get.
+    /// The newest weights that generators can get; after a resume these are the checkpoint's own.
     fn published(&self) -> u64 {
-        self.steps / self.spec.publish * self.spec.publish
+        self.resumed_at.max(self.steps / self.spec.publish * self.spec.publish)
     }
 
     fn step(&mut self) {
@@ -180,7 +184,7 @@ impl World {
         if self.held && self.throw(10) == 0 {
             return self.release();
         }
-        let mut possible: Vec<(fn(&mut Self, usize), usize)> = Vec::new();
+        let mut possible: Vec<(Happening, usize)> = Vec::new();
         for (g, generator) in self.generators.iter().enumerate() {
             if generator.leased.iter().any(|l| l.min_version.0 <= generator.loaded) {
                 possible.push((Self::start, g));
@@ -196,7 +200,7 @@ impl World {
             }
         }
         if !self.requests.is_empty() {
-            possible.extend([(Self::verify as fn(&mut Self, usize), 0); 2]);
+            possible.extend([(Self::verify as Happening, 0); 2]);
         }
         if !self.learner.is_empty() {
             possible.push((Self::train, 0));
@@ -356,98 +360,6 @@ impl World {
         self.event(|core, now, out| core.release(now, out));
     }
 
-    fn fault(&mut self) {
-        match self.throw(8) {
-            0 => self.restart_generator(),
-            1 => self.prompt_too_long(),
-            2 => self.deadline_passes(),
-            3 => self.verifier_dies(),
-            4 => self.one_answer_is_lost(),
-            5 => self.saved = Some((serde_json::to_string(&self.core.cut()).unwrap(), self.oracle.clone())),
-            6 => self.resume(),
-            _ => {
-                self.held = true;
-                self.core.hold(self.now);
-            }
-        }
-    }
-
-    fn restart_generator(&mut self) {
-        let g = self.throw(self.generators.len());
-        let id = GeneratorId(g as u32);
-        if self.throw(2) == 0 {
-            self.event(|core, now, out| core.generator_down(now, id, out));
-        }
-        let (window, loaded) = (self.spec.windows[g], self.published());
-        self.generators[g] = Generator { loaded, ..Generator::default() };
-        self.event(|core, now, out| core.generator_up(now, id, window, PolicyVersion(loaded), out));
-    }
-
-    fn prompt_too_long(&mut self) {
-        let g = self.throw(self.generators.len());
-        if let Some(lease) = self.generators[g].leased.pop() {
-            self.oracle.used(&lease);
-            self.event(|core, now, out| core.dropped(now, lease.group, DropReason::TooLong, out));
-        }
-    }
-
-    fn deadline_passes(&mut self) {
-        for g in 0..self.generators.len() {
-            while !self.generators[g].cancelled.is_empty() {
-                self.answer_cancel(g);
-            }
-        }
-        if let Some(due) = self.core.next_deadline() {
-            self.now = self.now.max(due);
-            self.event(|core, now, out| core.tick(now, out));
-        }
-    }
-
-    /// The replies that died with it reach the core before, between or after the new one is up.
-    fn verifier_dies(&mut self) {
-        let mut lost = std::mem::take(&mut self.requests);
-        let late = lost.split_off(self.throw(lost.len() + 1));
-        for (group, ticket) in lost {
-            self.event(|core, now, out| core.verified(now, group.id(), ticket, Err(Lost), out));
-        }
-        // What was sent meanwhile comes back unsent.
-        for (group, ticket) in std::mem::take(&mut self.requests) {
-            self.core.unsent(group.id(), ticket);
-        }
-        self.event(|core, now, out| core.verifier_up(now, out));
-        for (group, ticket) in late {
-            self.event(|core, now, out| core.verified(now, group.id(), ticket, Err(Lost), out));
-        }
-    }
-
-    fn one_answer_is_lost(&mut self) {
-        if let Some((group, ticket)) = self.requests.pop() {
-            let answer = if self.throw(2) == 0 { Err(Lost) } else { Ok(vec![Verdict::Correct]) };
-            self.event(|core, now, out| core.verified(now, group.id(), ticket, answer, out));
-        }
-    }
-
-    /// kill -9, and on from the last cut if there is one, else from one of this moment.
-    fn resume(&mut self) {
-        let now = (serde_json::to_string(&self.core.cut()).unwrap(), self.oracle.clone());
-        let (json, oracle) = self.saved.clone().unwrap_or(now);
-        let cut: Cut = serde_json::from_str(&json).unwrap();
-        self.core = ReplayCore::resume(self.spec.config(), self.spec.data(), &cut).unwrap();
-        assert_eq!(serde_json::to_string(&self.core.cut()).unwrap(), json, "a resumed core cuts what it was made from");
-        self.oracle = oracle;
-        self.steps = cut.completed.0;
-        self.oracle.rewind(self.steps);
-        self.now = Duration::ZERO;
-        self.held = false;
-        self.end = None;
-        self.generators.clear();
-        self.requests.clear();
-        self.learner.clear();
-        self.unheard.clear();
-        let loaded = if self.throw(2) == 0 { self.steps } else { self.published() };
-        self.everybody_up(loaded);
-    }
-
     fn everybody_up(&mut self, loaded: u64) {
         for (g, window) in self.spec.windows.clone().into_iter().enumerate() {
             self.generators.push(Generator { loaded, ..Generator::default() });
@@ -476,16 +388,14 @@ impl World {
         if end == End::NothingLearned {
             return;
         }
-        let totals = self.core.totals();
+        let (totals, cut) = (self.core.totals(), self.core.cut());
         assert_eq!(totals.in_flight, 0);
-        let cut = self.core.cut();
         let given_up: BTreeSet<(u32, String)> = cut.feed.abandoned.into_iter().map(|a| (a.epoch, a.prompt)).collect();
         assert_eq!(self.oracle.open_uses(), given_up, "prompts neither used nor given up");
         let whole_run = u64::from(self.spec.batch) * self.spec.max_steps;
         if totals.trained < whole_run {
             let epochs = self.spec.epochs.expect("only data that end can end a run early");
-            let uses: BTreeMap<u32, usize> = self.oracle.uses_per_epoch();
-            assert_eq!(uses, (0..epochs).map(|epoch| (epoch, self.spec.prompts)).collect());
+            assert_eq!(self.oracle.uses_per_epoch(), (0..epochs).map(|epoch| (epoch, self.spec.prompts)).collect());
         }
     }
 }

@@ -1,0 +1,158 @@
+//! Checkpoints: complete or absent, refused by file name when corrupt.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{batch, group, model_dir, sampled, setup};
+use counterpoint_learner::checkpoint::{load, load_latest};
+use counterpoint_learner::{CheckpointStore, Extra, Learner, LearnerConfig, LearnerSetup, ObjectiveConfig};
+use counterpoint_policy::{Device, Kind};
+use counterpoint_rollout::{PolicyVersion, Verdict};
+
+fn learner() -> Learner {
+    let config = LearnerConfig { learning_rate: 1e-3, ..LearnerConfig::default() };
+    Learner::new(setup(Kind::Float, config, ObjectiveConfig::default())).unwrap()
+}
+
+fn step(learner: &mut Learner) {
+    let answer = |tokens: &[u32]| sampled(learner, &[4, 12, 4, 15], tokens, 1.0);
+    let answers = vec![(answer(&[6, 1]), Verdict::Correct), (answer(&[7, 1]), Verdict::Incorrect)];
+    let batch = batch(learner.version().0, vec![group(0, vec![4, 12, 4, 15], answers)]);
+    learner.train_step(&batch).unwrap();
+}
+
+fn extras() -> Vec<Extra> {
+    vec![Extra { name: "replay.json".into(), bytes: b"{\"cursor\":7}".to_vec() }]
+}
+
+fn store(root: &Path, keep: usize) -> CheckpointStore {
+    CheckpointStore::open(root, &model_dir(), keep).unwrap()
+}
+
+/// Every file below a directory.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+fn names(root: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(root).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn training_goes_on_from_a_checkpoint_bit_for_bit() {
+    let root = tempfile::tempdir().unwrap();
+    let mut unbroken = learner();
+    step(&mut unbroken);
+    step(&mut unbroken);
+    let path = store(root.path(), 2).save(&unbroken, &extras()).unwrap();
+    assert_eq!(path, root.path().join("step-000002"));
+
+    let loaded = load_latest(root.path(), Device::Cpu).unwrap().unwrap();
+    assert_eq!((loaded.version, loaded.optimizer.step), (PolicyVersion(2), 2));
+    assert_eq!(loaded.extras["replay.json"], b"{\"cursor\":7}");
+    let fresh =
+        setup(Kind::Float, LearnerConfig { learning_rate: 1e-3, ..Default::default() }, ObjectiveConfig::default());
+    let mut resumed = Learner::new(LearnerSetup {
+        model: loaded.model.into(),
+        flat: loaded.flat,
+        version: loaded.version,
+        optimizer: Some(loaded.optimizer),
+        ..fresh
+    })
+    .unwrap();
+    for _ in 0..2 {
+        step(&mut unbroken);
+        step(&mut resumed);
+    }
+    assert!(unbroken.flat().equal(resumed.flat()));
+    assert_eq!(resumed.version(), PolicyVersion(4));
+}
+
+#[test]
+fn a_checkpoint_is_a_model_directory_with_one_weights_file() {
+    let root = tempfile::tempdir().unwrap();
+    let learner = learner();
+    let path = store(root.path(), 2).save(&learner, &extras()).unwrap();
+    let (model, flat) = counterpoint_policy::checkpoint::load(&path, Kind::Float, Device::Cpu).unwrap();
+    assert_eq!(model, **learner.model());
+    assert!(flat.equal(learner.flat()));
+    let weights: Vec<String> = names(&path).into_iter().filter(|n| n.ends_with(".safetensors")).collect();
+    assert_eq!(weights, ["model.safetensors"]);
+    assert!(path.join("tokenizer.json").exists());
+}
+
+#[test]
+fn a_changed_bit_in_any_file_is_refused_by_its_name() {
+    let root = tempfile::tempdir().unwrap();
+    let path = store(root.path(), 2).save(&learner(), &extras()).unwrap();
+    let files = files(&path);
+    assert!(files.len() >= 7, "{files:?}");
+    for file in files {
+        let sound = fs::read(&file).unwrap();
+        for place in [0, sound.len() / 2, sound.len() - 1] {
+            let mut corrupt = sound.clone();
+            corrupt[place] ^= 1;
+            fs::write(&file, &corrupt).unwrap();
+            let error = load(&path, Device::Cpu).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("checkpoint refused: {}: ", file.display())), "{error}");
+        }
+        fs::remove_file(&file).unwrap();
+        let error = load(&path, Device::Cpu).unwrap_err().to_string();
+        assert!(error.contains(&file.display().to_string()) && error.contains("cannot be read"), "{error}");
+        fs::write(&file, &sound).unwrap();
+    }
+    load(&path, Device::Cpu).unwrap();
+}
+
+#[test]
+fn an_interrupted_write_is_ignored_and_then_cleaned_away() {
+    let root = tempfile::tempdir().unwrap();
+    let mut learner = learner();
+    store(root.path(), 2).save(&learner, &[]).unwrap();
+    step(&mut learner);
+    fs::create_dir_all(root.path().join("step-000001.tmp/state")).unwrap();
+    fs::write(root.path().join("step-000001.tmp/model.safetensors"), b"half").unwrap();
+    std::os::unix::fs::symlink("step-000001", root.path().join("latest.tmp")).unwrap();
+    assert_eq!(load_latest(root.path(), Device::Cpu).unwrap().unwrap().version, PolicyVersion(0));
+    let store = store(root.path(), 2);
+    assert_eq!(names(root.path()), ["latest", "step-000000"]);
+    store.save(&learner, &[]).unwrap();
+    assert_eq!(load_latest(root.path(), Device::Cpu).unwrap().unwrap().version, PolicyVersion(1));
+}
+
+#[test]
+fn a_failed_write_leaves_nothing_and_says_why() {
+    let root = tempfile::tempdir().unwrap();
+    let store = store(root.path(), 2);
+    for name in ["../escape", "learner.json", ".hidden", ""] {
+        let error = store.save(&learner(), &[Extra { name: name.into(), bytes: vec![] }]).unwrap_err();
+        assert!(!error.to_string().is_empty(), "{name}");
+        assert_eq!(names(root.path()), Vec::<String>::new());
+    }
+    assert!(load_latest(root.path(), Device::Cpu).unwrap().is_none());
+    assert!(load_latest(&root.path().join("missing"), Device::Cpu).unwrap().is_none());
+}
+
+#[test]
+fn only_the_newest_stay_and_latest_names_the_last() {
+    let root = tempfile::tempdir().unwrap();
+    let mut learner = learner();
+    let store = store(root.path(), 2);
+    for _ in 0..4 {
+        store.save(&learner, &[]).unwrap();
+        step(&mut learner);
+    }
+    assert_eq!(names(root.path()), ["latest", "step-000002", "step-000003"]);
+    assert_eq!(fs::read_link(root.path().join("latest")).unwrap(), Path::new("step-000003"));
+}

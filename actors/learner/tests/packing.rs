@@ -1,0 +1,130 @@
+//! Packing, against its definition: every answer token is a target exactly once, predicted from exactly what stood before it.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{batch, completion, group};
+use counterpoint_learner::pack::{Limits, MicroBatch, pack};
+use counterpoint_rollout::{Batch, Verdict};
+use proptest::prelude::*;
+
+fn limits(micro_batch_tokens: usize) -> Limits {
+    Limits { micro_batch_tokens, positions: 1000, vocabulary: 1000 }
+}
+
+/// What the model sees at a place: the tokens that `PackedAttention::segmented` lets it see, with their positions.
+fn context(micro: &MicroBatch, place: usize) -> Vec<(i64, i64)> {
+    let start = place / micro.length * micro.length;
+    let own = micro.segments[place];
+    assert!(own >= 0, "a trained token hangs on padding");
+    (start..=place)
+        .filter(|i| micro.segments[*i] == 0 || micro.segments[*i] == own)
+        .map(|i| (micro.tokens[i], micro.positions[i]))
+        .collect()
+}
+
+/// Checks one batch; returns the micro-batches' shapes.
+fn check(batch: &Batch, budget: usize) -> Vec<(usize, usize)> {
+    let packed = pack(batch, &limits(budget)).unwrap();
+    let all: Vec<_> = batch.groups.iter().flat_map(|g| g.group.completions.iter().map(move |c| (g, c))).collect();
+    assert_eq!(packed.answers.len(), all.len());
+    let mut trained: BTreeMap<usize, Vec<i64>> = BTreeMap::new();
+    for micro in &packed.micro_batches {
+        assert_eq!(micro.tokens.len(), micro.rows * micro.length);
+        assert!(micro.tokens.len() <= budget || micro.rows == 1, "{} rows of {}", micro.rows, micro.length);
+        for (i, place) in micro.picks.iter().enumerate() {
+            let number = micro.answers[micro.answer[i] as usize];
+            let (scored, completion) = all[number];
+            let done = trained.entry(number).or_default();
+            // What is trained next in this answer, and what must have been seen for it: prompt and answer so far.
+            let before: Vec<(i64, i64)> = scored
+                .group
+                .prompt_tokens
+                .iter()
+                .chain(&completion.tokens[..done.len()])
+                .zip(0..)
+                .map(|(token, position)| (i64::from(*token), position))
+                .collect();
+            assert_eq!(context(micro, *place as usize), before);
+            assert_eq!(micro.targets[i], i64::from(completion.tokens[done.len()]));
+            assert_eq!(micro.logp_old[i], completion.logprobs[done.len()]);
+            let same = scored.group.completions.iter().flat_map(|c| &c.versions).all(|s| s.version == batch.version);
+            assert_eq!(micro.fresh[i] == 1.0, same);
+            done.push(micro.targets[i]);
+        }
+    }
+    assert_eq!(trained.values().map(|t| t.len() as u64).sum::<u64>(), packed.tokens);
+    for (number, (scored, completion)) in all.iter().enumerate() {
+        assert_eq!(trained[&number].len(), completion.tokens.len(), "every token of answer {number} exactly once");
+        let facts = &packed.answers[number];
+        assert_eq!(facts.tokens, completion.tokens.len() as u64);
+        assert!((facts.rate - f64::from(scored.rate().unwrap())).abs() < 1e-6);
+    }
+    packed.micro_batches.iter().map(|m| (m.rows, m.length)).collect()
+}
+
+proptest! {
+    #[test]
+    fn every_answer_token_is_a_target_once_in_its_right_context(
+        groups in prop::collection::vec(
+            (1usize..6, prop::collection::vec((1usize..9, any::<bool>(), 0u64..3), 1..6)), 1..7),
+        budget in 1usize..60,
+    ) {
+        let mut token = 0;
+        let groups = groups.into_iter().enumerate().map(|(id, (prompt, answers))| {
+            let mut fresh_tokens = |n: usize| (0..n).map(|_| { token += 1; token % 1000 }).collect::<Vec<u32>>();
+            let prompt = fresh_tokens(prompt);
+            let answers = answers.into_iter()
+                .map(|(n, right, version)| (completion(&fresh_tokens(n), version), if right { Verdict::Correct } else { Verdict::Incorrect }))
+                .collect();
+            group(id as u64, prompt, answers)
+        }).collect();
+        check(&batch(2, groups), budget);
+    }
+}
+
+#[test]
+fn rows_come_longest_first_and_share_a_micro_batch_while_they_fit_padded() {
+    let answers =
+        |n: usize| vec![(completion(&vec![1; n], 0), Verdict::Correct), (completion(&[2], 0), Verdict::Incorrect)];
+    // rows of 2 + (n - 1): 4, 3, 7
+    let groups =
+        vec![group(0, vec![5, 6], answers(3)), group(1, vec![5, 6], answers(2)), group(2, vec![5, 6], answers(6))];
+    assert_eq!(check(&batch(0, groups.clone()), 14), [(2, 7), (1, 3)]);
+    assert_eq!(check(&batch(0, groups.clone()), 8), [(1, 7), (2, 4)]);
+    assert_eq!(check(&batch(0, groups), 1000), [(3, 7)]);
+}
+
+#[test]
+fn a_group_longer_than_a_micro_batch_is_cut_between_answers() {
+    let answers = (0..4).map(|_| (completion(&[1, 2, 3, 4], 0), Verdict::Correct)).collect();
+    assert_eq!(check(&batch(0, vec![group(0, vec![7], answers)]), 7), [(1, 7), (1, 7)]);
+}
+
+#[test]
+fn what_cannot_be_trained_is_refused_by_group() {
+    let right = || (completion(&[1, 2], 0), Verdict::Correct);
+    let error = |prompt: Vec<u32>, answer| {
+        pack(&batch(0, vec![group(9, prompt, vec![answer])]), &limits(100)).unwrap_err().to_string()
+    };
+    assert_eq!(
+        error(vec![], right()),
+        "g9 cannot be trained: its prompt has no tokens; at least one must precede an answer"
+    );
+    assert_eq!(error(vec![1000], right()), "g9 cannot be trained: token 1000 is not in the vocabulary of 1000");
+    assert_eq!(
+        error(vec![1; 1000], right()),
+        "g9 cannot be trained: answer 0 ends at position 1001, the model has 1000"
+    );
+    let void = (completion(&[1], 0), Verdict::Void(counterpoint_rollout::VoidReason::Timeout));
+    assert_eq!(
+        error(vec![1], void),
+        "g9 cannot be trained: the verdict of answer 0 is void; only judged groups are trained"
+    );
+    assert_eq!(
+        pack(&batch(3, vec![]), &limits(100)).unwrap_err().to_string(),
+        "the batch for v3 has no groups; a step needs at least one"
+    );
+}

@@ -1,0 +1,281 @@
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use counterpoint_policy::checkpoint::{load, save};
+use counterpoint_policy::{Device, Kind, ModelConfig, PolicyError};
+use proptest::prelude::*;
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+
+use crate::{MODELS, copy_of, model, model_dir};
+
+const WEIGHTS: &str = "model.safetensors";
+
+fn load_error(dir: &Path) -> String {
+    load(dir, Kind::Float, Device::Cpu).unwrap_err().to_string()
+}
+
+/// How a tensor is declared: its format and shape.
+type Declared = (Dtype, Vec<usize>);
+
+/// Rewrites a copy's weights with each tensor's declaration passed through `edit`; `None` drops it.
+fn rewrite(dir: &Path, edit: impl Fn(&str, Declared) -> Option<Declared>) {
+    let bytes = fs::read(dir.join(WEIGHTS)).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = file.tensors();
+    let edited = tensors.iter().filter_map(|(name, view)| {
+        let (dtype, shape) = edit(name, (view.dtype(), view.shape().to_vec()))?;
+        let length = shape.iter().product::<usize>() * dtype.bitsize() / 8;
+        Some((name.clone(), TensorView::new(dtype, shape, &view.data()[..length]).unwrap()))
+    });
+    safetensors::serialize_to_file(edited, None, &dir.join(WEIGHTS)).unwrap();
+}
+
+/// Splits a copy's weights into two shards and an index.
+fn shard(dir: &Path) {
+    let bytes = fs::read(dir.join(WEIGHTS)).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut map = HashMap::new();
+    for (number, shard) in ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"].iter().enumerate() {
+        let half = file.tensors().into_iter().filter(|(name, _)| name.contains("layers.1") == (number == 1));
+        let half: Vec<_> = half.collect();
+        map.extend(half.iter().map(|(name, _)| (name.clone(), *shard)));
+        safetensors::serialize_to_file(half, None, &dir.join(shard)).unwrap();
+    }
+    let index = serde_json::json!({"metadata": {"total_size": 0}, "weight_map": map});
+    fs::write(dir.join("model.safetensors.index.json"), index.to_string()).unwrap();
+    fs::remove_file(dir.join(WEIGHTS)).unwrap();
+}
+
+#[test]
+fn what_was_loaded_is_saved_byte_for_byte() {
+    for name in MODELS {
+        let (config, flat, _) = model(name);
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("saved");
+        save(&dir, &model_dir(name), &config, &flat, Kind::Float).unwrap();
+        for file in [WEIGHTS, "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"] {
+            let (wrote, original) = (fs::read(dir.join(file)).unwrap(), fs::read(model_dir(name).join(file)).unwrap());
+            assert!(wrote == original, "{name}: {file} differs");
+        }
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 5, "{name}: no file too many");
+    }
+}
+
+#[test]
+fn half_formats_are_saved_and_come_back_rounded_once() {
+    let (config, flat, _) = model("tiny-llama");
+    for (kind, word) in [(Kind::BFloat16, "bfloat16"), (Kind::Half, "float16")] {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("saved");
+        save(&dir, &model_dir("tiny-llama"), &config, &flat, kind).unwrap();
+        let (again, rounded) = load(&dir, Kind::Float, Device::Cpu).unwrap();
+        assert_eq!(again, config);
+        assert_eq!(rounded, flat.to_kind(kind).to_kind(Kind::Float));
+        let settings: serde_json::Value = serde_json::from_slice(&fs::read(dir.join("config.json")).unwrap()).unwrap();
+        assert_eq!(settings["dtype"], word, "config.json tells transformers the format");
+        // Saved again in the format it has: the same bytes.
+        let (config, narrow) = load(&dir, kind, Device::Cpu).unwrap();
+        let second = parent.path().join("second");
+        save(&second, &dir, &config, &narrow, kind).unwrap();
+        for file in [WEIGHTS, "config.json"] {
+            assert!(
+                fs::read(dir.join(file)).unwrap() == fs::read(second.join(file)).unwrap(),
+                "{word}: {file} differs"
+            );
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn saved_weights_may_be_read_by_whoever_may_read_the_configuration() {
+    use std::os::unix::fs::PermissionsExt;
+    let (config, flat, _) = model("tiny-qwen2");
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("saved");
+    save(&dir, &model_dir("tiny-qwen2"), &config, &flat, Kind::Float).unwrap();
+    let mode = |file: &str| fs::metadata(dir.join(file)).unwrap().permissions().mode();
+    assert_eq!(mode(WEIGHTS), mode("config.json"));
+}
+
+#[test]
+fn saving_never_overwrites_and_leaves_nothing_behind_on_failure() {
+    let (config, flat, _) = model("tiny-qwen2");
+    let source = model_dir("tiny-qwen2");
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("saved");
+    fs::create_dir(&dir).unwrap();
+    assert!(matches!(save(&dir, &source, &config, &flat, Kind::Float), Err(PolicyError::Io { .. })));
+    assert!(dir.exists(), "what was there stays");
+    let other = parent.path().join("other");
+    assert!(save(&other, &source, &config, &flat.narrow(0, 0, 10), Kind::Float).is_err());
+    assert!(save(&other, &source, &config, &flat, Kind::Int64).is_err());
+    assert!(save(&other, &model_dir("arith"), &config, &flat, Kind::Float).is_err());
+    assert!(!other.exists(), "an incomplete directory is removed");
+}
+
+#[test]
+fn shards_are_joined() {
+    let copy = copy_of("tiny-qwen2");
+    shard(copy.path());
+    let (config, flat) = load(copy.path(), Kind::Float, Device::Cpu).unwrap();
+    let (expected_config, expected, _) = model("tiny-qwen2");
+    assert_eq!((config, flat), (expected_config, expected));
+}
+
+#[test]
+fn a_missing_shard_is_named() {
+    let copy = copy_of("tiny-qwen2");
+    shard(copy.path());
+    fs::remove_file(copy.path().join("model-00002-of-00002.safetensors")).unwrap();
+    assert!(load_error(copy.path()).contains("model-00002-of-00002.safetensors"));
+}
+
+#[test]
+fn an_index_cannot_reach_outside_its_directory() {
+    let outside = [
+        "../model.safetensors",
+        "/etc/model.safetensors",
+        "a/model.safetensors",
+        "./model.safetensors",
+        "..",
+        "",
+        "x.bin",
+    ];
+    for name in outside {
+        let copy = copy_of("tiny-qwen2");
+        fs::remove_file(copy.path().join(WEIGHTS)).unwrap();
+        let index = serde_json::json!({"weight_map": {"lm_head.weight": name}});
+        fs::write(copy.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
+        let error = load_error(copy.path());
+        assert!(error.contains("must lie in a .safetensors file of the same directory"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn a_broken_index_is_an_error() {
+    for index in ["", "[]", "{}", r#"{"weight_map": []}"#, r#"{"weight_map": {}}"#, r#"{"weight_map": {"a": 1}}"#] {
+        let copy = copy_of("tiny-qwen2");
+        fs::remove_file(copy.path().join(WEIGHTS)).unwrap();
+        fs::write(copy.path().join("model.safetensors.index.json"), index).unwrap();
+        assert!(load_error(copy.path()).contains("model.safetensors.index.json"), "{index}");
+    }
+}
+
+#[test]
+fn wrong_tensors_are_named_with_what_would_be_right() {
+    let key = "model.layers.1.self_attn.k_proj.weight";
+    let spoil = |edit: fn(Declared) -> Option<Declared>| {
+        let copy = copy_of("tiny-qwen2");
+        rewrite(copy.path(), |name, declared| if name == key { edit(declared) } else { Some(declared) });
+        load_error(copy.path())
+    };
+    assert!(spoil(|_| None).ends_with(&format!("{key} is missing, of shape [32, 64]")));
+    let error = spoil(|(dtype, shape)| Some((dtype, shape.into_iter().rev().collect())));
+    assert!(error.ends_with(&format!("{key} must be of shape [32, 64], got [64, 32]")), "{error}");
+    let error = spoil(|(dtype, _)| Some((dtype, vec![31, 64])));
+    assert!(error.ends_with(&format!("{key} must be of shape [32, 64], got [31, 64]")), "{error}");
+    let error = spoil(|(_, shape)| Some((Dtype::I8, shape)));
+    assert!(error.contains("in I8") && error.ends_with("F32, F16 and BF16 are"), "{error}");
+}
+
+#[test]
+fn a_surplus_tensor_is_named_unless_it_is_known_to_be_harmless() {
+    let add = |model: &str, new: &'static str| {
+        let copy = copy_of(model);
+        let bytes = fs::read(copy.path().join(WEIGHTS)).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let mut tensors = file.tensors();
+        tensors.push((new.to_owned(), file.tensor("model.embed_tokens.weight").unwrap()));
+        safetensors::serialize_to_file(tensors, None, &copy.path().join(WEIGHTS)).unwrap();
+        load(copy.path(), Kind::Float, Device::Cpu).map(|_| ()).map_err(|e| e.to_string())
+    };
+    assert_eq!(add("tiny-llama", "lm_head.weight"), Ok(()), "a tied model may carry its projection");
+    assert_eq!(add("tiny-llama", "model.layers.0.self_attn.rotary_emb.inv_freq"), Ok(()));
+    let error = add("tiny-llama", "model.layers.0.self_attn.q_proj.bias").unwrap_err();
+    assert!(error.contains("holds model.layers.0.self_attn.q_proj.bias of shape [18, 64], which the model"), "{error}");
+}
+
+#[test]
+fn an_untied_model_needs_its_projection() {
+    let copy = copy_of("tiny-qwen2");
+    rewrite(copy.path(), |name, declared| (name != "lm_head.weight").then_some(declared));
+    assert!(load_error(copy.path()).ends_with("lm_head.weight is missing, of shape [18, 64]"));
+}
+
+#[test]
+fn a_directory_without_weights_says_what_to_do() {
+    let copy = copy_of("tiny-qwen2");
+    fs::remove_file(copy.path().join(WEIGHTS)).unwrap();
+    assert!(load_error(copy.path()).contains("holds neither model.safetensors nor model.safetensors.index.json"));
+    fs::write(copy.path().join("pytorch_model.bin"), b"\x80\x02").unwrap();
+    let error = load_error(copy.path());
+    assert!(error.contains("pytorch_model.bin") && error.contains("safe_serialization=True"), "{error}");
+    assert!(load_error(Path::new("/nowhere")).starts_with("/nowhere/config.json: "));
+}
+
+#[test]
+fn a_bad_configuration_is_an_error() {
+    for text in ["", "null", "[]", "{", r#"{"model_type": "qwen2"}"#, "\u{0}", &"[".repeat(100_000)] {
+        let copy = copy_of("tiny-qwen2");
+        fs::write(copy.path().join("config.json"), text).unwrap();
+        assert!(load_error(copy.path()).contains("config.json: not a model configuration"), "{text:.20}");
+    }
+    let copy = copy_of("tiny-qwen2");
+    fs::write(copy.path().join("config.json"), [0xff, 0xfe]).unwrap();
+    assert!(ModelConfig::from_dir(copy.path()).is_err());
+}
+
+#[test]
+fn a_hostile_header_is_an_error() {
+    let header = |length: u64, text: &str| [&length.to_le_bytes(), text.as_bytes()].concat();
+    let json = |text: &str| header(text.len() as u64, text);
+    let files = [
+        vec![],
+        vec![1, 2, 3],
+        header(u64::MAX, "{}"),
+        header(1 << 40, "{}"),
+        header(1000, "{}"),
+        json("{}"),
+        json("[]"),
+        json(&"[".repeat(100_000)),
+        json(r#"{"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}"#),
+        json(r#"{"a": {"dtype": "F32", "shape": [4], "data_offsets": [16, 0]}}"#),
+        json(r#"{"a": {"dtype": "F32", "shape": [0], "data_offsets": [18446744073709551615, 18446744073709551615]}}"#),
+        json(r#"{"a": {"dtype": "F32", "shape": [4294967296, 4294967296, 4294967296], "data_offsets": [0, 0]}}"#),
+        json(r#"{"a": {"dtype": "F99", "shape": [0], "data_offsets": [0, 0]}}"#),
+        json(r#"{"model.norm.weight": {"dtype": "F32", "shape": [18446744073709551615, 0], "data_offsets": [0, 0]}}"#),
+    ];
+    let copy = copy_of("tiny-qwen2");
+    for bytes in files {
+        fs::write(copy.path().join(WEIGHTS), &bytes).unwrap();
+        assert!(load(copy.path(), Kind::Float, Device::Cpu).is_err(), "{:.80}", String::from_utf8_lossy(&bytes));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_file_cut_short_anywhere_is_an_error(part in 0.0..1.0f64) {
+        let copy = copy_of("tiny-llama");
+        let bytes = fs::read(copy.path().join(WEIGHTS)).unwrap();
+        let length = (bytes.len() as f64 * part) as usize;
+        fs::write(copy.path().join(WEIGHTS), &bytes[..length]).unwrap();
+        prop_assert!(load_error(copy.path()).contains("not a safetensors file, or cut short"));
+    }
+
+    #[test]
+    fn a_spoiled_header_never_panics(position in 0usize..2056, byte: u8) {
+        let copy = copy_of("tiny-llama");
+        let mut bytes = fs::read(copy.path().join(WEIGHTS)).unwrap();
+        bytes[position] = byte;
+        fs::write(copy.path().join(WEIGHTS), &bytes).unwrap();
+        // Most are errors; a changed blank or key of the metadata is not.
+        if let Ok((config, flat)) = load(copy.path(), Kind::Float, Device::Cpu) {
+            prop_assert_eq!(flat.size(), [config.parameters()]);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+
+use counterpoint_verifier::{Registry, Verifier, VerifierError};
+use serde_json::Value;
+
+use crate::cli;
+
+/// The whole program, with the verifiers that one's own `main` adds to the built-in ones.
+///
+/// ```no_run
+/// # use std::process::ExitCode;
+/// use counterpoint::App;
+///
+/// fn main() -> ExitCode {
+///     App::new().main()
+/// }
+/// ```
+#[derive(Debug, Default)]
+pub struct App {
+    registry: Registry,
+    problem: Option<String>,
+}
+
+impl App {
+    /// The program as it is shipped.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a verifier, for `verifier.name = "NAME"` and for `kind = "NAME"` in a `[verifier.define.<id>]`. The factory gets
+    /// the options written there. A name that is taken is reported by [`Self::main`].
+    #[must_use]
+    pub fn verifier(
+        mut self,
+        name: &str,
+        factory: impl Fn(Value) -> Result<Arc<dyn Verifier>, VerifierError> + Send + Sync + 'static,
+    ) -> Self {
+        if let Err(error) = self.registry.register(name, factory) {
+            self.problem.get_or_insert(error.to_string());
+        }
+        self
+    }
+
+    /// Does what the command line says. Errors go to stderr, one line each; what is returned is the exit code.
+    pub fn main(self) -> ExitCode {
+        if let Some(problem) = self.problem {
+            eprintln!("counterpoint: error: {problem}");
+            return ExitCode::from(2);
+        }
+        rest_idle_threads();
+        cli::main(&self.registry)
+    }
+}
+
+/// Makes idle OpenMP threads sleep. By default they spin for a while, which starves the other engines on the same cores
+/// (seen: a third of the speed). libgomp reads the variable when it is loaded, before `main`, so the program has to start
+/// itself again, once. If it cannot, everything works, slower.
+fn rest_idle_threads() {
+    const POLICY: &str = "OMP_WAIT_POLICY";
+    if std::env::var_os(POLICY).is_some() {
+        return;
+    }
+    if let Ok(program) = std::env::current_exe() {
+        let mut again = Command::new(program);
+        again.args(std::env::args_os().skip(1)).env(POLICY, "PASSIVE");
+        let error = again.exec(); // returns only if it failed
+        eprintln!("counterpoint: idle threads will spin, since the program could not start itself with {POLICY}=PASSIVE: {error}");
+    }
+}

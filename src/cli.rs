@@ -1,0 +1,219 @@
+//! The command line: what can be asked for. What each command does stands in `commands`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use counterpoint_verifier::Registry;
+
+use crate::commands;
+use crate::error::Failure;
+
+/// Trains language models on their own verified answers, by Negative-aware Fine-Tuning.
+///
+/// Exit codes: 0 done, 1 failed, 2 bad usage or config, 130 interrupted after a clean drain and a checkpoint.
+#[derive(Debug, Parser)]
+#[command(name = "counterpoint", version, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train; resumes by itself from the run directory.
+    Run(RunArgs),
+    /// Validate a config, print it resolved, and estimate memory and flow.
+    Check(ConfigArgs),
+    /// Measure pass@1, pass@k and mean@k of a model on questions with known answers.
+    Eval(EvalArgs),
+    /// Sample answers: JSONL prompts in, JSONL completions with log-probs out.
+    Generate(GenerateArgs),
+    /// Judge answers: JSONL {"response", "answer"} in, {"verdict"} out, one line per line, in order.
+    Verify(VerifyArgs),
+    /// Score texts: JSONL {"ids"} or {"prompt", "completion"} in, {"logprobs"} out.
+    Score(ScoreArgs),
+    /// Evaluate the training objectives: JSONL cases in, {"loss", "grad"} out, in float64.
+    Loss(InputArgs),
+    /// Print the JSON Schema of the config.
+    Schema,
+}
+
+/// A config file and what is changed in it.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// Config file (TOML).
+    pub(crate) config: PathBuf,
+    /// Settings that win over the file's: dotted keys, as run.seed=1.
+    #[arg(value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Start over: first remove what an earlier run wrote in the run directory, and nothing else.
+    #[arg(long)]
+    pub(crate) fresh: bool,
+}
+
+/// Where lines come from.
+#[derive(Debug, Args)]
+pub(crate) struct InputArgs {
+    /// JSONL file to read; "-" is standard input.
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    pub(crate) input: PathBuf,
+}
+
+/// Which model, and where it runs.
+#[derive(Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// Hugging Face model directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// "auto", "cpu", "cuda" or "cuda:INDEX".
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: String,
+}
+
+/// `verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Kind of verifier, or a config file (*.toml) whose [verifier] section says everything.
+    #[arg(long, value_name = "NAME|CONFIG")]
+    pub(crate) verifier: String,
+    /// Seconds for one line; by default the config's, or 30.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) deadline: Option<f64>,
+    /// Lines judged at the same time; by default one per core.
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<usize>,
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
+}
+
+/// `score`.
+#[derive(Debug, Args)]
+pub(crate) struct ScoreArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
+}
+
+/// How `generate` samples.
+#[derive(Debug, Args)]
+pub(crate) struct SamplingArgs {
+    /// Answers per prompt.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) samples: u32,
+    /// Logits are divided by this; 0 takes the likeliest token.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) temperature: f64,
+    /// An answer that reaches this many tokens is cut off.
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub(crate) max_new_tokens: usize,
+    /// A longer prompt is an error.
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub(crate) max_prompt_tokens: usize,
+    /// Seed of the sampling noise; an answer depends on it, on the prompt's id and on the sample's number only.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Sequences sampled at the same time.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) slots: usize,
+}
+
+/// `generate`.
+#[derive(Debug, Args)]
+pub(crate) struct GenerateArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
+}
+
+/// `eval`.
+#[derive(Debug, Args)]
+pub(crate) struct EvalArgs {
+    /// Config file (TOML): its model, data.eval, verifier and [eval].
+    #[arg(required_unless_present = "model", conflicts_with = "model")]
+    pub(crate) config: Option<PathBuf>,
+    /// Settings that win over the file's: dotted keys, as eval.samples=4.
+    #[arg(value_name = "KEY=VALUE", requires = "config")]
+    pub(crate) overrides: Vec<String>,
+    /// Hugging Face model directory, instead of the config's.
+    #[arg(long, value_name = "DIR", requires = "data")]
+    pub(crate) model: Option<PathBuf>,
+    /// JSONL file of questions {"prompt", "answer"}.
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub(crate) data: Option<PathBuf>,
+    /// Kind of verifier [default: exact].
+    #[arg(long, value_name = "NAME", requires = "model")]
+    pub(crate) verifier: Option<String>,
+    /// "auto", "cpu", "cuda" or "cuda:INDEX" [default: auto].
+    #[arg(long, requires = "model")]
+    pub(crate) device: Option<String>,
+    /// Answers per question [default: 8].
+    #[arg(long, value_name = "K", requires = "model")]
+    pub(crate) samples: Option<u32>,
+    /// Logits are divided by this; 0 takes the likeliest token [default: 1].
+    #[arg(long, requires = "model")]
+    pub(crate) temperature: Option<f64>,
+    /// An answer that reaches this many tokens is cut off [default: 128].
+    #[arg(long, value_name = "N", requires = "model")]
+    pub(crate) max_new_tokens: Option<usize>,
+    /// Seed of the sampling noise [default: 0].
+    #[arg(long, requires = "model")]
+    pub(crate) seed: Option<u64>,
+}
+
+/// Parses the command line, does what it says, and gives the exit code. Errors go to stderr, each on a line of its own.
+/// A program with verifiers of its own registers them and calls this: it then has all commands, with its verifiers.
+pub fn main(registry: &Registry) -> ExitCode {
+    // clap itself exits with 2 on bad usage and with 0 on --help and --version.
+    let Cli { command } = Cli::parse();
+    match dispatch(command, registry) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn dispatch(command: Command, registry: &Registry) -> Result<(), Failure> {
+    match command {
+        Command::Run(args) => commands::run::run(&args, registry),
+        Command::Check(args) => commands::check::run(&args, registry),
+        Command::Eval(args) => commands::eval::run(&args, registry),
+        Command::Generate(args) => commands::generate::run(&args),
+        Command::Verify(args) => commands::verify::run(&args, registry),
+        Command::Score(args) => commands::score::run(&args),
+        Command::Loss(args) => commands::loss::run(&args),
+        Command::Schema => commands::schema::run(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn eval_takes_a_config_or_a_model_with_data() {
+        let accepts = |args: &[&str]| Cli::try_parse_from(["counterpoint", "eval"].iter().chain(args)).is_ok();
+        assert!(accepts(&["a.toml", "eval.samples=2"]));
+        assert!(accepts(&["--model", "m", "--data", "d.jsonl", "--samples", "4"]));
+        assert!(!accepts(&["--model", "m"]));
+        assert!(!accepts(&["a.toml", "--model", "m", "--data", "d"]));
+        assert!(!accepts(&[]));
+    }
+}

@@ -1,0 +1,256 @@
+//! Everything that can be wrong with a run is found here, before an actor starts: the directory and its lock, the port, the
+//! data, the verifier, the model, the checkpoint to go on from.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use counterpoint_generator::{EvaluatorStart, GeneratorStart};
+use counterpoint_learner::{CheckpointStore, EngineSettings, LearnerArgs, LearnerSetup, LoadedCheckpoint, checkpoint};
+use counterpoint_policy::{Device, Kind, Snapshot, Tokenizer, device};
+use counterpoint_replay::{Cut, ReplayArgs};
+use counterpoint_rollout::{PolicyVersion, Prompt, telemetry};
+use counterpoint_verifier::{PoolArgs, Registry};
+use serde::de::DeserializeOwned;
+
+use super::books::{Books, Carried};
+use super::conductor::Start;
+use super::counters::{self, Counter};
+use super::stage::Cast;
+use super::threads;
+use crate::config::Config;
+use crate::data;
+use crate::error::Failure;
+use crate::http::{self, Exporter, Server};
+use crate::rundir::{Lengths, RunDir, RunDirError, fingerprint};
+use crate::status::{Status, StatusBoard};
+
+/// Time for an engine to end.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A run that can start.
+pub(crate) struct Prepared {
+    pub(crate) config: Config,
+    pub(crate) cast: Cast,
+    pub(crate) books: Books,
+    pub(crate) server: Option<Server>,
+    pub(crate) exporter: Exporter,
+    pub(crate) start: Start,
+}
+
+/// `None`: the run in this directory has what it was started for, and that was said. Must be called within a tokio runtime.
+pub(crate) fn prepare(config: Config, registry: &Registry, fresh: bool) -> Result<Option<Prepared>, Failure> {
+    let verifier = registry.build(&config.verifier).map_err(Failure::usage)?;
+    require_model(&config.model.path)?;
+    let prompts = data::read(&config.data.train, &config.data).map_err(Failure::usage)?;
+    let held_out = config.data.eval.as_deref().map(|path| data::read(path, &config.data)).transpose().map_err(Failure::usage)?;
+    let inputs = fingerprint(&config).map_err(of_directory)?;
+    let dir = RunDir::open(&config, &inputs, fresh).map_err(of_directory)?;
+    if finished(&config, &dir) {
+        println!("the run in {} has finished; --fresh starts over, a larger run.max_steps goes on", config.run.dir.display());
+        return Ok(None);
+    }
+    let exporter = Exporter::install().map_err(Failure::Failed)?;
+    let board = StatusBoard::new(Status {
+        run_dir: config.run.dir.display().to_string(),
+        max_steps: config.run.max_steps,
+        target_accuracy: config.run.target_accuracy,
+        ..Status::default()
+    });
+    let server = serve(&config, &dir, &exporter, &board)?;
+    let device = device::choose(&config.run.device).map_err(Failure::usage)?;
+    let store = CheckpointStore::open(&dir.checkpoints(), &config.model.path, config.checkpoint.keep).map_err(Failure::failed)?;
+    let loaded = checkpoint::load_latest(&dir.checkpoints(), device).map_err(Failure::failed)?;
+    let tokenizer = Tokenizer::from_dir(&config.model.path).map_err(Failure::usage)?;
+    let resumed = Resumed::from(loaded, &config.model.path, device)?;
+    let mut dir = dir;
+    dir.truncate_to(&resumed.lengths).map_err(of_directory)?;
+    dir.begin().map_err(of_directory)?;
+    counters::restore(&resumed.counters);
+    let start = resumed.start();
+    if let Some(version) = start.checkpointed {
+        telemetry::resumed();
+        let again = resumed.cut.as_ref().map_or(0, |cut| cut.in_flight.len());
+        tracing::info!("resumed from step {}, {again} groups are issued again", version.0);
+    }
+    let mut books = Books::new(dir, board, exporter.clone(), resumed.carried.clone(), config.telemetry.samples_per_step);
+    books.resume_at(start.version.0);
+    let cast = cast(&config, resumed, Parts { prompts, held_out, verifier, tokenizer, store })?;
+    Ok(Some(Prepared { config, cast, books, server, exporter, start }))
+}
+
+/// A directory that is no model gets its clear line before anything is created.
+fn require_model(dir: &Path) -> Result<(), Failure> {
+    counterpoint_policy::ModelConfig::from_dir(dir).map(drop).map_err(|e| Failure::usage(e).context("model.path"))
+}
+
+fn of_directory(error: RunDirError) -> Failure {
+    if error.is_usage() { Failure::usage(error) } else { Failure::failed(error) }
+}
+
+fn finished(config: &Config, dir: &RunDir) -> bool {
+    dir.previous().is_some_and(|summary| {
+        let reached = matches!((summary.accuracy_end, config.run.target_accuracy), (Some(end), Some(target)) if end >= target);
+        let exhausted = summary.steps < config.run.max_steps && !reached && config.feed.epochs.is_some();
+        summary.status == "done" && (summary.steps >= config.run.max_steps || reached || exhausted)
+    })
+}
+
+fn serve(config: &Config, dir: &RunDir, exporter: &Exporter, board: &StatusBoard) -> Result<Option<Server>, Failure> {
+    if !config.telemetry.enabled {
+        return Ok(None);
+    }
+    let bound = http::bind(&config.telemetry).map_err(Failure::usage)?;
+    dir.address(bound.address()).map_err(of_directory)?;
+    let server = bound.serve(exporter.clone(), board.clone()).map_err(Failure::failed)?;
+    tracing::info!("status page and metrics at http://{}", server.address());
+    Ok(Some(server))
+}
+
+/// What the run starts from: the model, or a checkpoint with all that goes on.
+struct Resumed {
+    model: Arc<counterpoint_policy::ModelConfig>,
+    flat: counterpoint_policy::Tensor,
+    optimizer: Option<counterpoint_learner::OptimizerState>,
+    checkpoint: Option<PolicyVersion>,
+    cut: Option<Cut>,
+    carried: Carried,
+    counters: Vec<Counter>,
+    lengths: Lengths,
+}
+
+impl Resumed {
+    fn from(loaded: Option<LoadedCheckpoint>, model: &Path, device: Device) -> Result<Self, Failure> {
+        let Some(loaded) = loaded else {
+            let (model, flat) = counterpoint_policy::checkpoint::load(model, Kind::Float, device).map_err(Failure::usage)?;
+            return Ok(Self {
+                model: Arc::new(model),
+                flat,
+                optimizer: None,
+                checkpoint: None,
+                cut: None,
+                carried: Carried::default(),
+                counters: Vec::new(),
+                lengths: Lengths::default(),
+            });
+        };
+        let LoadedCheckpoint { path, model, flat, optimizer, version, extras } = loaded;
+        Ok(Self {
+            model: Arc::new(model),
+            flat,
+            optimizer: Some(optimizer),
+            checkpoint: Some(version),
+            cut: Some(extra(&extras, "replay.json", &path)?),
+            carried: extra(&extras, "books.json", &path)?,
+            counters: extra(&extras, "counters.json", &path)?,
+            lengths: extra(&extras, "lengths.json", &path)?,
+        })
+    }
+
+    fn start(&self) -> Start {
+        let version = self.checkpoint.unwrap_or_default();
+        Start { version, evaluated: self.carried.evaluated, checkpointed: self.checkpoint }
+    }
+}
+
+fn extra<T: DeserializeOwned>(extras: &BTreeMap<String, Vec<u8>>, name: &str, checkpoint: &Path) -> Result<T, Failure> {
+    let place = || format!("{}/state/{name}", checkpoint.display());
+    let bytes = extras.get(name).ok_or_else(|| Failure::Failed(format!("{}: missing", place())))?;
+    serde_json::from_slice(bytes).map_err(|e| Failure::Failed(format!("{}: {e}", place())))
+}
+
+struct Parts {
+    prompts: Vec<Arc<Prompt>>,
+    held_out: Option<Vec<Arc<Prompt>>>,
+    verifier: Arc<dyn counterpoint_verifier::Verifier>,
+    tokenizer: Tokenizer,
+    store: CheckpointStore,
+}
+
+fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Cast, Failure> {
+    let Parts { prompts, held_out, verifier, tokenizer, store } = parts;
+    let start = resumed.start();
+    let shares = threads::share(config);
+    tracing::info!("CPU threads: {} for the learner, {} for each generator", shares.learner, shares.generator);
+    // A copy: the learner changes its own in place.
+    let copy = resumed.flat.f_detach_copy().map_err(Failure::failed)?;
+    let snapshot = Arc::new(Snapshot::new(Arc::clone(&resumed.model), start.version, copy).map_err(Failure::failed)?);
+    let setup = LearnerSetup {
+        model: resumed.model,
+        flat: resumed.flat,
+        version: start.version,
+        optimizer: resumed.optimizer,
+        config: config.learner.clone(),
+        objective: config.objective.clone(),
+        temperature: config.generator.temperature,
+        total_steps: Some(config.run.max_steps),
+    };
+    let settings = EngineSettings {
+        threads: Some(shares.learner),
+        publish_every: config.weight_sync.every,
+        snapshot_kind: Kind::Float,
+        checkpoints: store,
+    };
+    let in_flight = u64::from(config.feed.prompts_per_step) * (u64::from(config.replay.max_staleness) + 1);
+    let queue_capacity = usize::try_from(in_flight).unwrap_or(usize::MAX);
+    let replay = {
+        let (feed, replay, seed, max_steps) = (config.feed.clone(), config.replay.clone(), config.run.seed, config.run.max_steps);
+        let resume = resumed.cut;
+        move |observer| ReplayArgs { feed, replay, seed, max_steps, prompts, resume, observer }
+    };
+    let generator = {
+        let (snapshot, tokenizer, config, seed, threads) =
+            (Arc::clone(&snapshot), tokenizer.clone(), config.generator.clone(), config.run.seed, shares.generator);
+        move |id, replay| GeneratorStart {
+            id,
+            snapshot: Arc::clone(&snapshot),
+            tokenizer: tokenizer.clone(),
+            config: config.clone(),
+            seed,
+            threads,
+            queue_capacity,
+            replay,
+        }
+    };
+    let evaluator = held_out.map(|prompts| {
+        let (eval, generator, seed, threads) = (config.eval.clone(), config.generator.clone(), config.run.seed, shares.evaluator);
+        let verify_deadline = config.replay.verify_deadline();
+        let make: Box<dyn FnOnce(_) -> EvaluatorStart + Send> = Box::new(move |verifier| EvaluatorStart {
+            prompts,
+            tokenizer,
+            config: eval,
+            generator,
+            seed,
+            threads,
+            verifier,
+            verify_deadline,
+        });
+        make
+    });
+    Ok(Cast {
+        replay: Box::new(replay),
+        learner: Box::new(move |links| LearnerArgs {
+            setup,
+            engine: settings,
+            replay: links.replay,
+            publish: links.publish,
+            conductor: links.conductor,
+            stop_deadline: STOP_DEADLINE,
+        }),
+        sync_deadline: Duration::from_secs_f64(config.weight_sync.deadline_seconds),
+        verifier: PoolArgs { name: config.verifier.name.clone(), verifier, config: config.verifier.clone() },
+        generators: config.generator.count,
+        generator: Box::new(generator),
+        window: window(config),
+        version: start.version,
+        learner_credits: config.learner.prefetch + 1,
+        evaluator,
+        eval_deadline: Duration::from_secs_f64(config.eval.timeout_seconds),
+    })
+}
+
+/// Groups that a generator holds at once: enough to fill its slots, and one more that waits.
+fn window(config: &Config) -> usize {
+    config.generator.slots.div_ceil(config.feed.answers_per_prompt as usize) + 1
+}
