@@ -66,6 +66,8 @@ fn rest_idle_threads() {
         let mut again = Command::new(program);
         again.args(std::env::args_os().skip(1)).env(POLICY, "PASSIVE");
         let error = again.exec(); // returns only if it failed
-        eprintln!("counterpoint: idle threads will spin, since the program could not start itself with {POLICY}=PASSIVE: {error}");
+        eprintln!(
+            "counterpoint: idle threads will spin, since the program could not start itself with {POLICY}=PASSIVE: {error}"
+        );
     }
 }

@@ -65,7 +65,8 @@ impl Console {
 }
 
 fn new_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {wide_msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::no_length().with_style(style)
 }
 
@@ -79,7 +80,10 @@ pub fn summary_line(status: &Status) -> String {
         format!("eval {:.1}%{target}", 100.0 * accuracy)
     }));
     push(status.staleness.map(|steps| format!("stale {steps}")));
-    push(Some(format!("tokens/s {:.0} sampled {:.0} trained", status.tokens_per_second_generated, status.tokens_per_second_trained)));
+    push(Some(format!(
+        "tokens/s {:.0} sampled {:.0} trained",
+        status.tokens_per_second_generated, status.tokens_per_second_trained
+    )));
     let (learner, generator) = (100.0 * status.learner_idle_share, 100.0 * status.generator_idle_share);
     push(Some(format!("idle learner {learner:.0}% generator {generator:.0}%")));
     push(status.seconds_left().map(|seconds| format!("{} left", short_time(seconds))));
@@ -153,6 +157,9 @@ mod tests {
 
     #[test]
     fn times_are_short() {
-        assert_eq!([short_time(41.4), short_time(3600.0 * 2.0 + 300.0), short_time(f64::INFINITY)][..2], ["41s", "2h05m"]);
+        assert_eq!(
+            [short_time(41.4), short_time(3600.0 * 2.0 + 300.0), short_time(f64::INFINITY)][..2],
+            ["41s", "2h05m"]
+        );
     }
 }

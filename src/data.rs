@@ -91,7 +91,8 @@ fn question(line: &[u8], config: &DataConfig, file: &str, number: usize) -> Resu
     if text.is_empty() {
         return Ok(None);
     }
-    let value: Value = serde_json::from_str(text).map_err(|e| format!("not valid JSON: {e}"))?;
+    let value: Value =
+        serde_json::from_str(text).map_err(|e| format!("not valid JSON: {}", crate::commands::in_line(&e)))?;
     let Value::Object(row) = value else {
         return Err(format!("expected a JSON object, got {}", kind(&value)));
     };
@@ -136,8 +137,11 @@ pub fn prompt_content(value: &Value) -> Result<PromptContent, String> {
         Value::String(text) if text.is_empty() => Err("is empty".to_owned()),
         Value::String(text) => Ok(PromptContent::Text(text.clone())),
         Value::Array(items) if !items.is_empty() => {
-            let messages: Result<Vec<_>, _> = items.iter().cloned().map(serde_json::from_value::<ChatMessage>).collect();
-            messages.map(PromptContent::Chat).map_err(|e| format!("not chat messages of {{\"role\", \"content\"}}: {e}"))
+            let messages: Result<Vec<_>, _> =
+                items.iter().cloned().map(serde_json::from_value::<ChatMessage>).collect();
+            messages
+                .map(PromptContent::Chat)
+                .map_err(|e| format!("not chat messages of {{\"role\", \"content\"}}: {e}"))
         }
         other => Err(format!("expected a text or an array of chat messages, got {}", kind(other))),
     }
@@ -205,7 +209,8 @@ mod tests {
 
     #[test]
     fn every_bad_line_is_named_with_what_is_wrong() {
-        let file = b"{\"prompt\":\"q\"}\n{\n[1]\n{\"prompt\":\"q\",\"answer\":true}\n{\"prompt\":\"\",\"answer\":1}\n\xff\n\
+        let file =
+            b"{\"prompt\":\"q\"}\n{\n[1]\n{\"prompt\":\"q\",\"answer\":true}\n{\"prompt\":\"\",\"answer\":1}\n\xff\n\
             {\"prompt\":\"q\",\"answer\":12345678901234567890123}\n";
         let error = parse_with(file, |_| ()).unwrap_err();
         let lines: Vec<&str> = error.lines().collect();

@@ -13,7 +13,11 @@ fn number(value: &Value) -> u64 {
 fn assert_balances(summary: &Value) {
     let ledger = &summary["ledger"];
     let dropped: u64 = ledger["dropped"].as_object().unwrap().values().map(number).sum();
-    assert_eq!(number(&ledger["issued"]), number(&ledger["trained"]) + dropped + number(&ledger["in_flight"]), "{ledger}");
+    assert_eq!(
+        number(&ledger["issued"]),
+        number(&ledger["trained"]) + dropped + number(&ledger["in_flight"]),
+        "{ledger}"
+    );
 }
 
 #[test]
@@ -29,7 +33,10 @@ fn an_asynchronous_run_with_two_generators_trains_its_steps_within_the_staleness
     let steps: Vec<u64> = run.lines("eval.jsonl").iter().map(|line| number(&line["step"])).collect();
     assert_eq!(steps, [0, 3, 6]);
     for sample in run.lines("samples.jsonl") {
-        assert!(sample["text"].is_string() && sample["verdict"].is_string() && sample["versions"].is_array(), "{sample}");
+        assert!(
+            sample["text"].is_string() && sample["verdict"].is_string() && sample["versions"].is_array(),
+            "{sample}"
+        );
     }
     assert!(run.read("config.toml").contains("max_staleness = 3"));
 }
@@ -67,7 +74,8 @@ fn data_smaller_than_a_batch_and_a_single_prompt_run_to_their_end() {
 fn when_no_group_is_ever_mixed_the_run_stops_with_a_clear_word() {
     let scratch = tempfile::tempdir().unwrap();
     let data = scratch.path().join("impossible.jsonl");
-    let lines: Vec<String> = (0..200).map(|i| format!("{{\"prompt\":\"{}+{}=\",\"answer\":\"none\"}}", i / 10, i % 10)).collect();
+    let lines: Vec<String> =
+        (0..200).map(|i| format!("{{\"prompt\":\"{}+{}=\",\"answer\":\"none\"}}", i / 10, i % 10)).collect();
     std::fs::write(&data, lines.join("\n")).unwrap();
     let run = Run::new(&[]);
     let output = run.finish(&[&format!("data.train={}", data.display())]);
@@ -133,7 +141,8 @@ fn the_port_serves_metrics_health_and_status_during_the_run_and_its_last_words_m
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let (summary, exposition) = (run.summary(), run.read("metrics.prom"));
     let value = |name: &str| -> f64 {
-        let line = exposition.lines().find(|l| l.starts_with(&format!("{name} "))).unwrap_or_else(|| panic!("no {name}"));
+        let line =
+            exposition.lines().find(|l| l.starts_with(&format!("{name} "))).unwrap_or_else(|| panic!("no {name}"));
         line.rsplit(' ').next().unwrap().parse().unwrap()
     };
     assert_eq!(value("counterpoint_steps_total"), summary["steps"].as_f64().unwrap());

@@ -41,7 +41,10 @@ fn report(config: &Config) -> Result<String, Failure> {
     for need in &needs {
         line(&mut out, format_args!("needs: {need}"));
     }
-    line(&mut out, format_args!("ok: the settings are accepted{}", if needs.is_empty() { "" } else { "; `run` needs the above" }));
+    line(
+        &mut out,
+        format_args!("ok: the settings are accepted{}", if needs.is_empty() { "" } else { "; `run` needs the above" }),
+    );
     Ok(out)
 }
 
@@ -55,7 +58,10 @@ fn flow(config: &Config) -> String {
     let (b, k) = (config.feed.prompts_per_step, config.feed.answers_per_prompt);
     let (eta, n) = (config.replay.max_staleness, config.weight_sync.every);
     let mut out = String::new();
-    line(&mut out, format_args!("flow: B = {b} mixed groups per step, K = {k} answers per group, eta = {eta}, n = {n}"));
+    line(
+        &mut out,
+        format_args!("flow: B = {b} mixed groups per step, K = {k} answers per group, eta = {eta}, n = {n}"),
+    );
     line(
         &mut out,
         format_args!(
@@ -114,7 +120,13 @@ fn memory(config: &Config, model: &ModelConfig, out: &mut String) {
     }
 }
 
-fn questions(config: &Config, key: &str, path: &Path, out: &mut String, needs: &mut Vec<String>) -> Result<(), Failure> {
+fn questions(
+    config: &Config,
+    key: &str,
+    path: &Path,
+    out: &mut String,
+    needs: &mut Vec<String>,
+) -> Result<(), Failure> {
     if !path.exists() {
         let (prompt, answer) = (&config.data.prompt_column, &config.data.answer_column);
         needs.push(format!("{key}: a JSONL file with columns {prompt:?} and {answer:?} at {}", path.display()));

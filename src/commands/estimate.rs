@@ -51,14 +51,19 @@ fn activations(config: &Config, model: &ModelConfig) -> u64 {
     let (hidden, inner) = (size(model.hidden_size), size(model.intermediate_size));
     let attention = size(model.head_dim) * (2 * size(model.heads) + 2 * size(model.kv_heads));
     let per_token = model.layers as u64 * (6 * hidden + attention + 4 * inner);
-    let tokens = config.learner.micro_batch_tokens as u64;
     let row = longest_row(config);
-    tokens.saturating_mul(per_token).saturating_add(row.saturating_mul(row))
+    micro_batch(config).saturating_mul(per_token).saturating_add(row.saturating_mul(row))
 }
 
 /// Logits of the trained tokens: at most every token of a micro-batch but the prompts'.
 fn logits(config: &Config, model: &ModelConfig) -> u64 {
-    (config.learner.micro_batch_tokens as u64).saturating_mul(size(model.vocab_size))
+    micro_batch(config).saturating_mul(size(model.vocab_size))
+}
+
+/// Tokens of the largest micro-batch: its limit, or the whole batch.
+fn micro_batch(config: &Config) -> u64 {
+    let batch = u64::from(config.feed.prompts_per_step).saturating_mul(longest_row(config));
+    batch.min(config.learner.micro_batch_tokens as u64)
 }
 
 /// A group's answers behind their prompt, as far as a micro-batch holds them.

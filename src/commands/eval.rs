@@ -7,7 +7,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use counterpoint_generator::{EvalConfig, EvalReport, EvalTally, GeneratorConfig, Outcome, Request, Sampled, sample_all};
+use counterpoint_generator::{
+    EvalConfig, EvalReport, EvalTally, GeneratorConfig, Outcome, Request, Sampled, sample_all,
+};
 use counterpoint_policy::Tokenizer;
 use counterpoint_rollout::clock::Stopwatch;
 use counterpoint_rollout::{Completion, GroupId, PolicyVersion, Prompt, Verdict};
@@ -40,7 +42,8 @@ pub(crate) fn run(args: &EvalArgs, registry: &Registry) -> Result<(), Failure> {
     let mut prompts = data::read(&plan.data, &plan.columns).map_err(Failure::usage)?;
     prompts.truncate(plan.eval.limit.unwrap_or(usize::MAX));
     let judge = Arc::new(verify::build(&plan.verifier, registry)?);
-    let mut sampler = Sampler::load(&plan.model, &plan.device, |t: &Tokenizer| plan.eval.engine_options(&plan.generator, t))?;
+    let mut sampler =
+        Sampler::load(&plan.model, &plan.device, |t: &Tokenizer| plan.eval.engine_options(&plan.generator, t))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
     let started = Stopwatch::start();
     let tally = evaluate(&plan, &prompts, &mut sampler, &judge, &runtime);
@@ -58,7 +61,8 @@ fn plan(args: &EvalArgs, registry: &Registry) -> Result<Plan, Failure> {
         return Ok(Plan {
             model: config.model.path,
             device: config.run.device,
-            data: data.ok_or_else(|| Failure::Usage("data.eval: name a JSONL file of held-out questions".to_owned()))?,
+            data: data
+                .ok_or_else(|| Failure::Usage("data.eval: name a JSONL file of held-out questions".to_owned()))?,
             columns: config.data,
             eval: config.eval,
             generator: config.generator,
@@ -116,7 +120,10 @@ fn evaluate(
                 tally.add_unanswered();
             }
             Outcome::Answered(Sampled { completions, .. }) => {
-                judging.spawn_on(judged(judge.clone(), prompt.clone(), completions, plan.verifier.deadline()), runtime.handle());
+                judging.spawn_on(
+                    judged(judge.clone(), prompt.clone(), completions, plan.verifier.deadline()),
+                    runtime.handle(),
+                );
             }
         }
         while judging.len() > plan.verifier.workers {
@@ -131,7 +138,12 @@ fn evaluate(
 
 type Judgement = (Vec<Completion>, Vec<Verdict>);
 
-async fn judged(judge: Arc<Judge>, prompt: Arc<Prompt>, completions: Vec<Completion>, deadline: std::time::Duration) -> Judgement {
+async fn judged(
+    judge: Arc<Judge>,
+    prompt: Arc<Prompt>,
+    completions: Vec<Completion>,
+    deadline: std::time::Duration,
+) -> Judgement {
     let verdicts = judge.completions(&prompt, &completions, deadline).await.verdicts;
     (completions, verdicts)
 }

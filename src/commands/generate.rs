@@ -150,7 +150,9 @@ mod tests {
     fn a_line_has_a_prompt_or_messages() {
         let read = |text: &str| content(&serde_json::from_str(text).unwrap());
         assert_eq!(read(r#"{"prompt":"1+1="}"#), Ok(PromptContent::Text("1+1=".into())));
-        assert!(matches!(read(r#"{"messages":[{"role":"user","content":"q"}]}"#), Ok(PromptContent::Chat(m)) if m.len() == 1));
+        assert!(
+            matches!(read(r#"{"messages":[{"role":"user","content":"q"}]}"#), Ok(PromptContent::Chat(m)) if m.len() == 1)
+        );
         assert!(read(r#"{"prompt":"a","messages":[]}"#).unwrap_err().contains("either"));
         assert!(read("{}").unwrap_err().contains("either"));
     }

@@ -12,6 +12,9 @@ use crate::error::Failure;
 /// A longer line is refused: input without line ends must not fill the memory.
 const LONGEST_LINE: u64 = 256 << 20;
 
+/// The name of standard input in messages.
+const STDIN: &str = "stdin";
+
 /// Lines of a file or of standard input, counted.
 pub(super) struct Input {
     name: String,
@@ -23,7 +26,7 @@ impl Input {
     /// Opens a file; standard input without one, or for "-".
     pub(super) fn open(path: Option<&Path>) -> Result<Self, Failure> {
         let (name, reader): (String, Box<dyn BufRead + Send>) = match path.filter(|p| *p != Path::new("-")) {
-            None => ("stdin".to_owned(), Box::new(BufReader::new(std::io::stdin()))),
+            None => (STDIN.to_owned(), Box::new(BufReader::new(std::io::stdin()))),
             Some(path) => {
                 let name = path.display().to_string();
                 let file = File::open(path).map_err(|e| Failure::Usage(format!("{name}: {e}")))?;
@@ -50,15 +53,15 @@ impl Input {
         }
         let end = bytes.len() - bytes.iter().rev().take_while(|b| matches!(b, b'\n' | b'\r')).count();
         bytes.truncate(end);
-        String::from_utf8(bytes)
-            .map(Some)
-            .map_err(|e| self.malformed(format!("not valid UTF-8 at byte {} of the line", e.utf8_error().valid_up_to() + 1)))
+        String::from_utf8(bytes).map(Some).map_err(|e| {
+            self.malformed(format!("not valid UTF-8 at byte {} of the line", e.utf8_error().valid_up_to() + 1))
+        })
     }
 
     /// The next line as JSON.
     pub(super) fn json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Failure> {
         let Some(line) = self.line()? else { return Ok(None) };
-        serde_json::from_str(&line).map(Some).map_err(|e| self.malformed(e))
+        serde_json::from_str(&line).map(Some).map_err(|e| self.malformed(in_line(&e)))
     }
 
     /// The number of the line read last.
@@ -73,8 +76,16 @@ impl Input {
 
     /// What is wrong with an earlier line.
     pub(super) fn malformed_at(&self, number: usize, problem: impl std::fmt::Display) -> Failure {
-        Failure::Failed(format!("{}:{number}: {problem}", self.name))
+        Failure::Failed(match self.name.as_str() {
+            STDIN => format!("{STDIN}: line {number}: {problem}"),
+            file => format!("{file}:{number}: {problem}"),
+        })
     }
+}
+
+/// What serde_json says of one line, which it always calls line 1.
+pub(crate) fn in_line(error: &serde_json::Error) -> String {
+    error.to_string().replace(" at line 1 column ", " at column ")
 }
 
 /// JSON lines on standard output. What was written is flushed when it is dropped, also on the way out of an error.
@@ -87,7 +98,10 @@ impl Output {
 
     pub(super) fn write(&mut self, line: &impl Serialize) -> Result<(), Failure> {
         // Plain structs and numbers: only the writing can fail.
-        serde_json::to_writer(&mut self.0, line).map_err(std::io::Error::from).and_then(|()| writeln!(self.0)).map_err(closed)
+        serde_json::to_writer(&mut self.0, line)
+            .map_err(std::io::Error::from)
+            .and_then(|()| writeln!(self.0))
+            .map_err(closed)
     }
 
     /// Hands everything over now: for a reader that waits for each answer.

@@ -11,3 +11,5 @@ mod sampler;
 pub(crate) mod schema;
 pub(crate) mod score;
 pub(crate) mod verify;
+
+pub(crate) use jsonl::in_line;

@@ -17,7 +17,11 @@ pub(super) struct Sampler {
 
 impl Sampler {
     /// Loads a model directory; `options` gets its tokenizer.
-    pub(super) fn load(dir: &Path, on: &str, options: impl FnOnce(&Tokenizer) -> EngineOptions) -> Result<Self, Failure> {
+    pub(super) fn load(
+        dir: &Path,
+        on: &str,
+        options: impl FnOnce(&Tokenizer) -> EngineOptions,
+    ) -> Result<Self, Failure> {
         let device = device::choose(on).map_err(Failure::usage)?;
         let tokenizer = Tokenizer::from_dir(dir).map_err(Failure::usage)?;
         let options = options(&tokenizer);

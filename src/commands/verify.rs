@@ -160,6 +160,9 @@ mod tests {
         assert_eq!(shown(Verdict::Incorrect), r#"{"verdict":"incorrect"}"#);
         assert_eq!(shown(Verdict::Soft(0.25)), r#"{"verdict":"soft","score":0.25}"#);
         assert_eq!(shown(Verdict::Void(VoidReason::Timeout)), r#"{"verdict":"void:timeout"}"#);
-        assert_eq!(shown(Verdict::Void(VoidReason::Verifier("no box".into()))), r#"{"verdict":"void:verifier: no box"}"#);
+        assert_eq!(
+            shown(Verdict::Void(VoidReason::Verifier("no box".into()))),
+            r#"{"verdict":"void:verifier: no box"}"#
+        );
     }
 }

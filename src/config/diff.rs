@@ -63,7 +63,10 @@ mod tests {
         wanted.data.id_column = Some("id".into());
         let refused = refuse_changes(&recorded, &wanted);
         assert_eq!(refused.len(), 2, "{refused:?}");
-        assert!(refused[0].starts_with("data.id_column: the run in this directory was started with not set, now it is \"id\""));
+        assert!(
+            refused[0]
+                .starts_with("data.id_column: the run in this directory was started with not set, now it is \"id\"")
+        );
         assert!(refused[1].starts_with("run.seed: the run in this directory was started with 0, now it is 9"));
     }
 }

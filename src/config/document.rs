@@ -39,7 +39,8 @@ impl Document {
 
     /// Sets one value from the command line. `is_text` says whether a key must be a text: its value is then taken as typed.
     pub(super) fn set(&mut self, argument: &str, is_text: impl Fn(&str) -> bool) -> Result<(), String> {
-        let shape = || format!("command line: {argument:?} is no setting: write KEY=VALUE with a dotted key, as run.seed=1");
+        let shape =
+            || format!("command line: {argument:?} is no setting: write KEY=VALUE with a dotted key, as run.seed=1");
         let (key, raw) = argument.split_once('=').ok_or_else(shape)?;
         let (key, raw) = (key.trim(), raw.trim());
         let segments: Vec<&str> = key.split('.').map(str::trim).collect();

@@ -9,17 +9,26 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("beta", "there is no KL penalty yet: leave it out"),
     ("kl_coef", "there is no KL penalty yet: leave it out"),
     ("kl_loss_coef", "there is no KL penalty yet: leave it out"),
+    // These two are taken under [feed]; elsewhere they are told their place.
     ("group_size", "use feed.answers_per_prompt"),
     ("num_generations", "use feed.answers_per_prompt"),
     ("n_samples_per_prompt", "use feed.answers_per_prompt"),
     ("rollout_n", "use feed.answers_per_prompt"),
+    ("lr", "use learner.learning_rate"),
+    ("num_train_epochs", "use feed.epochs"),
+    ("gradient_clipping", "use learner.max_grad_norm"),
+    ("clip_grad", "use learner.max_grad_norm"),
+    ("eta", "use replay.max_staleness (optimiser steps)"),
     ("train_batch_size", "use feed.prompts_per_step (mixed groups per optimiser step)"),
     ("batch_size", "use feed.prompts_per_step (mixed groups per optimiser step)"),
     ("rollout_batch_size", "use feed.prompts_per_step (mixed groups per optimiser step)"),
     ("per_device_train_batch_size", "use learner.micro_batch_tokens: micro-batches are cut by tokens"),
     ("micro_batch_size", "use learner.micro_batch_tokens: micro-batches are cut by tokens"),
     ("ppo_micro_batch_size_per_gpu", "use learner.micro_batch_tokens: micro-batches are cut by tokens"),
-    ("gradient_accumulation_steps", "leave it out: micro-batches follow from learner.micro_batch_tokens and do not change the result"),
+    (
+        "gradient_accumulation_steps",
+        "leave it out: micro-batches follow from learner.micro_batch_tokens and do not change the result",
+    ),
     ("max_completion_length", "use generator.max_new_tokens"),
     ("max_response_length", "use generator.max_new_tokens"),
     ("max_tokens", "use generator.max_new_tokens"),
@@ -33,8 +42,14 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("max_head_offpolicyness", "use replay.max_staleness (optimiser steps)"),
     ("reward_funcs", "use verifier.name"),
     ("reward_model", "use verifier.name"),
-    ("report_to", "leave it out: metrics are in Prometheus form under [telemetry] and in metrics.jsonl of the run directory"),
-    ("logging_dir", "leave it out: metrics are in Prometheus form under [telemetry] and in metrics.jsonl of the run directory"),
+    (
+        "report_to",
+        "leave it out: metrics are in Prometheus form under [telemetry] and in metrics.jsonl of the run directory",
+    ),
+    (
+        "logging_dir",
+        "leave it out: metrics are in Prometheus form under [telemetry] and in metrics.jsonl of the run directory",
+    ),
     ("bf16", "use model.dtype"),
     ("fp16", "use model.dtype"),
     ("torch_dtype", "use model.dtype"),
@@ -43,7 +58,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
 /// An explanation for a well-known name that is no key here.
 pub(super) fn explanation(section: &str, key: &str) -> Option<&'static str> {
     let key = key.to_ascii_lowercase();
-    let sampling = ["top_p", "top_k", "min_p", "typical_p", "repetition_penalty", "presence_penalty", "frequency_penalty"];
+    let sampling =
+        ["top_p", "top_k", "min_p", "typical_p", "repetition_penalty", "presence_penalty", "frequency_penalty"];
     if sampling.contains(&key.as_str()) && section != "eval" {
         return Some(TRAINING_SAMPLES_WITH_TEMPERATURE_ONLY);
     }

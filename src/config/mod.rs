@@ -154,12 +154,12 @@ fn typed(file: &str, text: &str, overrides: &[String]) -> Result<(Config, Docume
     let schema = Schema::new(json_schema());
     let mut document = Document::parse(file, text).map_err(|problems| ConfigError { problems })?;
     gate(overrides.iter().filter_map(|o| document.set(o, |key| schema.is_text(key)).err()).collect())?;
-    gate(schema.check(&document))?;
-    let config = serde_path_to_error::deserialize(document.table().clone()).map_err(|e| {
+    // What serde takes is right, aliases included. What it refuses is told by the schema, which finds every mistake.
+    let config = serde_path_to_error::deserialize(document.table().clone()).or_else(|e| {
+        gate(schema.check(&document))?;
         let key = e.path().to_string();
-        let place = document.place(&key);
         let message = e.into_inner().message().trim().replace('\n', ", ");
-        ConfigError { problems: vec![format!("{place}{key}: {message}")] }
+        Err(ConfigError { problems: vec![format!("{}{key}: {message}", document.place(&key))] })
     })?;
     Ok((config, document))
 }
@@ -218,9 +218,19 @@ mod tests {
     }
 
     #[test]
+    fn a_second_name_that_a_section_declares_is_taken() {
+        assert_eq!(problems("[objective]\nweight = \"1\"\n", &[]), Vec::<String>::new());
+        let errors = problems("[objective]\nweight = \"2\"\n", &[]);
+        assert!(errors[0].starts_with("a.toml:7: objective.weight: expected \"one\" or "), "{errors:?}");
+    }
+
+    #[test]
     fn names_of_other_trainers_are_explained() {
         let errors = problems("[generator]\ntop_p = 0.9\n[learner]\nper_device_train_batch_size = 4\n", &[]);
-        assert!(errors[0].contains("a.toml:7: unknown key \"generator.top_p\": training samples with temperature only"), "{errors:?}");
+        assert!(
+            errors[0].contains("a.toml:7: unknown key \"generator.top_p\": training samples with temperature only"),
+            "{errors:?}"
+        );
         assert!(errors[1].contains("use learner.micro_batch_tokens"), "{errors:?}");
     }
 
@@ -242,7 +252,8 @@ mod tests {
 
     #[test]
     fn every_wrong_value_is_named_at_once() {
-        let errors = problems("[run]\nmax_steps = 0\ntarget_accuracy = 60\ndevice = \"gpu\"\n", &["feed.answers_per_prompt=1"]);
+        let errors =
+            problems("[run]\nmax_steps = 0\ntarget_accuracy = 60\ndevice = \"gpu\"\n", &["feed.answers_per_prompt=1"]);
         assert!(errors.len() >= 4, "{errors:#?}");
         assert_eq!(errors[0], "a.toml:7: run.max_steps: must be at least 1, got 0");
     }

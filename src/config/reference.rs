@@ -22,11 +22,16 @@ pub fn reference() -> String {
     let mut page = HEAD.to_owned();
     // Sections in the order in which the struct has them, not in that of the alphabet.
     let defaults = super::Config::default().to_toml();
-    let sections = defaults.lines().filter_map(|line| line.strip_prefix('[')?.strip_suffix(']')).filter(|s| !s.contains('.'));
+    let sections =
+        defaults.lines().filter_map(|line| line.strip_prefix('[')?.strip_suffix(']')).filter(|s| !s.contains('.'));
     for section in sections {
         let Some(table) = schema.properties(&root).remove(section) else { continue };
         // Writing to a String cannot fail.
-        let _ = write!(page, "\n## [{section}]\n\n{}\n\n| key | type | default | meaning |\n|---|---|---|---|\n", meaning(table));
+        let _ = write!(
+            page,
+            "\n## [{section}]\n\n{}\n\n| key | type | default | meaning |\n|---|---|---|---|\n",
+            meaning(table)
+        );
         for (key, leaf) in schema.properties(table) {
             let default = default_of(&schema, table, &key, leaf);
             let _ = writeln!(page, "| `{key}` | {} | {default} | {} |", kind(&schema, leaf), meaning(leaf));

@@ -18,6 +18,8 @@ pub(super) fn validate(config: &Config, errors: &mut Vec<String>) {
         ));
     }
     if config.run.target_accuracy.is_some() && config.data.eval.is_none() {
-        errors.push("run.target_accuracy: needs evaluations: set data.eval to a JSONL file of held-out questions".to_owned());
+        errors.push(
+            "run.target_accuracy: needs evaluations: set data.eval to a JSONL file of held-out questions".to_owned(),
+        );
     }
 }

@@ -143,7 +143,9 @@ impl Schema {
     }
 
     fn child<'s>(&'s self, schema: &'s Json, key: &str) -> Option<&'s Json> {
-        let free = || self.alternatives(schema).into_iter().find_map(|s| s.get("additionalProperties").filter(|a| a.is_object()));
+        let free = || {
+            self.alternatives(schema).into_iter().find_map(|s| s.get("additionalProperties").filter(|a| a.is_object()))
+        };
         self.properties(schema).remove(key).or_else(free)
     }
 
@@ -174,7 +176,9 @@ impl Schema {
         let mut choices = Vec::new();
         for alternative in self.alternatives(schema) {
             choices.extend(alternative.get("const").and_then(Json::as_str));
-            choices.extend(alternative.get("enum").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str));
+            choices.extend(
+                alternative.get("enum").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str),
+            );
         }
         choices
     }

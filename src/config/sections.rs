@@ -54,11 +54,17 @@ impl RunConfig {
             errors.push(format!("run.target_accuracy: must lie between 0 and 1, got {target}"));
         }
         if !(self.stall_seconds > 0.0 && self.stall_seconds.is_finite()) {
-            errors.push(format!("run.stall_seconds: must be a finite number of seconds above 0, got {}", self.stall_seconds));
+            errors.push(format!(
+                "run.stall_seconds: must be a finite number of seconds above 0, got {}",
+                self.stall_seconds
+            ));
         }
         let cuda_index = self.device.strip_prefix("cuda:").map(|index| index.parse::<u16>().is_ok());
         if !(matches!(self.device.as_str(), "auto" | "cpu" | "cuda") || cuda_index == Some(true)) {
-            errors.push(format!("run.device: must be \"auto\", \"cpu\", \"cuda\" or \"cuda:INDEX\", got {:?}", self.device));
+            errors.push(format!(
+                "run.device: must be \"auto\", \"cpu\", \"cuda\" or \"cuda:INDEX\", got {:?}",
+                self.device
+            ));
         }
     }
 }
@@ -146,7 +152,9 @@ impl DataConfig {
             errors.push("data.train: is required: name a JSONL file of questions".to_owned());
         }
         if self.eval.as_deref() == Some(Path::new("")) {
-            errors.push("data.eval: must name a JSONL file, got an empty text; leave the key out for no evaluations".to_owned());
+            errors.push(
+                "data.eval: must name a JSONL file, got an empty text; leave the key out for no evaluations".to_owned(),
+            );
         }
         let columns = [
             ("prompt_column", Some(&self.prompt_column)),
@@ -185,7 +193,9 @@ impl TelemetryConfig {
     /// Pushes one message per problem.
     pub fn validate(&self, errors: &mut Vec<String>) {
         if self.host.is_empty() {
-            errors.push("telemetry.host: must name an address, got an empty text; \"127.0.0.1\" is the usual one".to_owned());
+            errors.push(
+                "telemetry.host: must name an address, got an empty text; \"127.0.0.1\" is the usual one".to_owned(),
+            );
         }
     }
 }

@@ -91,13 +91,17 @@ pub(super) mod tests {
         telemetry::group_issued();
         telemetry::group_dropped(DropReason::Unmixed);
         telemetry::groups_in_state("ready", 3);
-        telemetry::verified("exact\n\"quoted\" \\", &[Verdict::Correct, Verdict::Void(VoidReason::Timeout)], Duration::from_millis(3));
+        telemetry::verified(
+            "exact\n\"quoted\" \\",
+            &[Verdict::Correct, Verdict::Void(VoidReason::Timeout)],
+            Duration::from_millis(3),
+        );
         telemetry::actor_state("learner", "busy", Duration::from_millis(1500));
         telemetry::mailbox_depth("replay_generator", 2);
         telemetry::mailbox_wait("replay_generator", Duration::from_millis(3));
         telemetry::buffer(3, 9);
         telemetry::policy_version("learner", PolicyVersion(7));
-        telemetry::weights_synced("loaded", 100, Duration::from_millis(3));
+        telemetry::weights_synced("complete", 100, Duration::from_millis(3));
         telemetry::weights_swapped(Duration::from_millis(1));
         telemetry::step_done(&StepReport { mismatch_tokens: 3, ..StepReport::default() });
         telemetry::judged_since_last_step(0.5, 0.0);
@@ -125,7 +129,10 @@ pub(super) mod tests {
                 }
             } else {
                 let name = line.split(['{', ' ']).next().unwrap();
-                let family = ["_bucket", "_sum", "_count"].iter().find_map(|s| name.strip_suffix(s)).filter(|f| kinds.get(f) == Some(&"histogram"));
+                let family = ["_bucket", "_sum", "_count"]
+                    .iter()
+                    .find_map(|s| name.strip_suffix(s))
+                    .filter(|f| kinds.get(f) == Some(&"histogram"));
                 if !kinds.contains_key(family.unwrap_or(name)) {
                     problems.push(format!("{name}: a sample without a TYPE before it"));
                 }
@@ -144,7 +151,8 @@ pub(super) mod tests {
             if ["_bucket", "_sum", "_count", "_gauge", "_counter", "_histogram"].iter().any(|s| name.ends_with(s)) {
                 problems.push(format!("{name}: a suffix that Prometheus gives itself"));
             }
-            let units = ["milliseconds", "microseconds", "minutes", "hours", "megabytes", "kilobytes", "percent", "ms", "mb"];
+            let units =
+                ["milliseconds", "microseconds", "minutes", "hours", "megabytes", "kilobytes", "percent", "ms", "mb"];
             if name.split('_').any(|word| units.contains(&word)) {
                 problems.push(format!("{name}: not in base units"));
             }
@@ -171,7 +179,10 @@ pub(super) mod tests {
     #[test]
     fn counters_kept_in_microseconds_are_given_in_seconds() {
         let text = exporter_with(record_something_of_each_kind).render();
-        assert!(text.contains("counterpoint_actor_state_seconds_total{actor=\"learner\",state=\"busy\"} 1.5\n"), "{text}");
+        assert!(
+            text.contains("counterpoint_actor_state_seconds_total{actor=\"learner\",state=\"busy\"} 1.5\n"),
+            "{text}"
+        );
         assert!(text.contains("counterpoint_run_seconds_total 3\n"), "{text}");
     }
 

@@ -142,7 +142,12 @@ fn router(shared: Shared, loopback_only: bool) -> Router {
         .route("/readyz", get(readyz))
         .route("/status", get(status))
         .route("/status.js", get(async || typed("text/javascript; charset=utf-8", page::SCRIPT.to_owned())))
-        .route("/", get(async |State(shared): State<Shared>| typed("text/html; charset=utf-8", page::render(&shared.board.snapshot()))))
+        .route(
+            "/",
+            get(async |State(shared): State<Shared>| {
+                typed("text/html; charset=utf-8", page::render(&shared.board.snapshot()))
+            }),
+        )
         .with_state(shared)
         .layer(axum::middleware::from_fn(harden));
     if loopback_only { router.layer(axum::middleware::from_fn(refuse_foreign_hosts)) } else { router }
@@ -184,7 +189,8 @@ async fn refuse_foreign_hosts(request: Request<Body>, next: Next) -> Response {
     if names_loopback(request.headers()) {
         next.run(request).await
     } else {
-        (StatusCode::MISDIRECTED_REQUEST, "this server answers to localhost, 127.0.0.1 and [::1] only\n").into_response()
+        (StatusCode::MISDIRECTED_REQUEST, "this server answers to localhost, 127.0.0.1 and [::1] only\n")
+            .into_response()
     }
 }
 

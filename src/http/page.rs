@@ -67,7 +67,10 @@ refresh();
 pub(super) fn render(status: &Status) -> String {
     let mut page = HEAD.to_owned();
     let max = status.max_steps.max(1);
-    page.push_str(&format!("<progress max=\"{max}\" value=\"{}\" aria-label=\"steps\"></progress>\n<table>\n", status.step));
+    page.push_str(&format!(
+        "<progress max=\"{max}\" value=\"{}\" aria-label=\"steps\"></progress>\n<table>\n",
+        status.step
+    ));
     // Numbers and texts only: turning them into JSON cannot fail.
     if let Ok(Value::Object(fields)) = serde_json::to_value(status) {
         for (key, value) in fields {

@@ -54,7 +54,9 @@ async fn each_path_answers_and_ready_waits_for_the_run() {
 #[tokio::test]
 async fn only_reading_is_allowed_and_only_through_a_name_of_loopback() {
     let (server, _board) = start();
-    let post = ask(&server, "POST /status HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await;
+    let post =
+        ask(&server, "POST /status HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            .await;
     assert!(post.starts_with("HTTP/1.1 405"), "{post}");
     for host in ["Host: evil.example", "Host: localhost.evil.example:80", "X-Nothing: 1"] {
         let answer = ask(&server, &format!("GET /status HTTP/1.1\r\n{host}\r\nConnection: close\r\n\r\n")).await;

@@ -44,10 +44,14 @@ impl Inputs {
         let names = self.model.keys().chain(recorded.model.keys().filter(|name| !self.model.contains_key(*name)));
         let mut out: Vec<String> = names
             .filter(|name| self.model.get(*name) != recorded.model.get(*name))
-            .map(|name| format!("model.path: {name} is not the file that the run in this directory was started with; {advice}"))
+            .map(|name| {
+                format!("model.path: {name} is not the file that the run in this directory was started with; {advice}")
+            })
             .collect();
         if self.train != recorded.train {
-            out.push(format!("data.train: the file is not the one that the run in this directory was started with; {advice}"));
+            out.push(format!(
+                "data.train: the file is not the one that the run in this directory was started with; {advice}"
+            ));
         }
         out
     }

@@ -114,6 +114,12 @@ impl Summary {
             (Some(start), Some(end)) => format!(", accuracy {:.1}% -> {:.1}%", 100.0 * start, 100.0 * end),
             _ => String::new(),
         };
-        format!("{}: {} steps in {:.1} s of training{accuracy}; see {}", self.status, self.steps, self.seconds_training, dir.display())
+        format!(
+            "{}: {} steps in {:.1} s of training{accuracy}; see {}",
+            self.status,
+            self.steps,
+            self.seconds_training,
+            dir.display()
+        )
     }
 }

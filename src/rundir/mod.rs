@@ -242,7 +242,9 @@ fn recorded_config(dir: &Path) -> Result<Option<Config>, RunDirError> {
         return Err(RunDirError::Unreadable { path, problem });
     }
     crate::config::recorded(&path.display().to_string(), &text).map(Some).map_err(|e| RunDirError::Unreadable {
-        problem: format!("the recorded settings cannot be read ({e}); start over with --fresh or choose another run.dir"),
+        problem: format!(
+            "the recorded settings cannot be read ({e}); start over with --fresh or choose another run.dir"
+        ),
         path,
     })
 }

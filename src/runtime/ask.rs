@@ -14,7 +14,11 @@ pub(crate) fn reply<T: Send + 'static>() -> (Reply<T>, oneshot::Receiver<Result<
 }
 
 /// Waits for an answer. `what` completes the sentence "waited for ...".
-pub(crate) async fn answer<T>(rx: oneshot::Receiver<Result<T, Lost>>, what: &str, deadline: Duration) -> Result<T, String> {
+pub(crate) async fn answer<T>(
+    rx: oneshot::Receiver<Result<T, Lost>>,
+    what: &str,
+    deadline: Duration,
+) -> Result<T, String> {
     match tokio::time::timeout(deadline, rx).await {
         Ok(Ok(Ok(answer))) => Ok(answer),
         Ok(Ok(Err(Lost)) | Err(_)) => Err(format!("waited for {what}: the actor that owed it is gone")),
@@ -36,6 +40,8 @@ mod tests {
         drop(owed);
         assert!(answer(rx, "a number", minute).await.unwrap_err().contains("is gone"));
         let (_owed, rx) = reply::<i32>();
-        assert!(answer(rx, "a number", minute).await.unwrap_err().contains("waited for a number: nothing came within 60 s"));
+        assert!(
+            answer(rx, "a number", minute).await.unwrap_err().contains("waited for a number: nothing came within 60 s")
+        );
     }
 }

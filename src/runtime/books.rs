@@ -58,7 +58,13 @@ struct Judged {
 }
 
 impl Books {
-    pub(crate) fn new(dir: RunDir, board: StatusBoard, exporter: Exporter, carried: Carried, samples_per_step: u32) -> Self {
+    pub(crate) fn new(
+        dir: RunDir,
+        board: StatusBoard,
+        exporter: Exporter,
+        carried: Carried,
+        samples_per_step: u32,
+    ) -> Self {
         Self {
             clock: TrainingClock::stopped_at(Duration::from_secs_f64(carried.seconds_training)),
             accuracy: carried.accuracy,
@@ -301,7 +307,8 @@ fn ended(exposition: &str) -> BTreeMap<String, u64> {
 
 /// Resident memory, from the kernel; 0 where it does not say.
 fn resident_bytes() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+    let pages =
+        std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
     // SAFETY: sysconf has no preconditions.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     pages.unwrap_or(0) * u64::try_from(page).unwrap_or(0)

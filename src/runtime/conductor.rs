@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use counterpoint_generator::{EvalMode, EvalReport};
+use counterpoint_replay::LedgerTotals;
 use counterpoint_rollout::contract::{LearnerEvent, ReplayEvent};
 use counterpoint_rollout::{PolicyVersion, telemetry};
-use counterpoint_replay::LedgerTotals;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
@@ -67,7 +67,14 @@ pub(crate) struct Conductor {
 
 impl Conductor {
     /// A conductor for a stage that is set at `version`, the newest checkpoint's if there is one.
-    pub(crate) fn new(config: Config, stage: Stage, events: mpsc::UnboundedReceiver<Event>, books: Books, console: Console, start: Start) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        stage: Stage,
+        events: mpsc::UnboundedReceiver<Event>,
+        books: Books,
+        console: Console,
+        start: Start,
+    ) -> Self {
         let mut refresh = tokio::time::interval(REFRESH);
         refresh.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let Start { version, evaluated, checkpointed } = start;
@@ -101,6 +108,7 @@ impl Conductor {
     async fn play(&mut self) -> Result<Ending, String> {
         if self.version.0 == 0 && self.config.eval.at_start {
             self.evaluate_once().await?;
+            self.stage.thaw_generators()?;
         }
         if let Some(ending) = self.finished() {
             return Ok(ending);
@@ -110,7 +118,7 @@ impl Conductor {
         loop {
             let ending = match self.next_event().await? {
                 Event::Stepped(event) => self.boundary(event).await?,
-                Event::Replay(event) => self.replay_says(event)?,
+                Event::Replay(event) => self.replay_says(event).await?,
                 Event::SyncFailed(failure) => return Err(failure.0),
                 Event::ActorFailed { role, error } => {
                     self.restart(role, &error).await?;
@@ -181,11 +189,14 @@ impl Conductor {
         (reached || self.version.0 >= self.config.run.max_steps).then_some(Ending::Done)
     }
 
-    fn replay_says(&mut self, event: ReplayEvent) -> Result<Option<Ending>, String> {
+    async fn replay_says(&mut self, event: ReplayEvent) -> Result<Option<Ending>, String> {
         match event {
             ReplayEvent::Scored(scored) => self.books.scored(&scored),
             ReplayEvent::Exhausted => {
-                tracing::info!("the data is used up after {} steps (feed.epochs)", self.version.0);
+                self.settle().await?;
+                if self.version.0 < self.config.run.max_steps {
+                    tracing::info!("the data is used up after {} steps (feed.epochs)", self.version.0);
+                }
                 return Ok(Some(Ending::Done));
             }
             ReplayEvent::Unlearnable { all_right, all_wrong } => {
@@ -204,12 +215,19 @@ impl Conductor {
 
     /// A signal came: no new work; the step in progress is finished; what is in flight is listed in the checkpoint.
     async fn interrupt(&mut self) -> Result<Ending, String> {
-        tracing::info!("interrupted: finishing the step in progress, then writing a checkpoint (a second signal stops at once)");
+        tracing::info!(
+            "interrupted: finishing the step in progress, then writing a checkpoint (a second signal stops at once)"
+        );
         self.books.board().update(|status| status.phase = Phase::Draining);
-        self.stage.quiesce().await?;
-        // The step that was in progress has been reported by now, ahead of the answer to `quiesce`.
-        while let Ok(event) = self.events.try_recv() {
-            match event {
+        self.settle().await?;
+        Ok(self.finished().unwrap_or(Ending::Interrupted))
+    }
+
+    /// Lets the step in progress be the last, and hears what there is to hear up to it.
+    async fn settle(&mut self) -> Result<(), String> {
+        let last = self.stage.quiesce().await?;
+        while self.version < last {
+            match self.next_event().await? {
                 Event::Stepped(event) => {
                     self.version = event.version;
                     self.books.stepped(&event);
@@ -218,7 +236,7 @@ impl Conductor {
                 other => tracing::debug!("while draining: {other:?}"),
             }
         }
-        Ok(self.finished().unwrap_or(Ending::Interrupted))
+        Ok(())
     }
 
     async fn restart(&mut self, role: Role, error: &str) -> Result<(), String> {
@@ -241,11 +259,13 @@ impl Conductor {
             return Ok(());
         }
         let training = self.books.clock.running();
+        let paused = Instant::now();
         self.books.clock.stop();
         self.books.board().update(|status| status.phase = Phase::Evaluating);
         self.stage.freeze_generators().await?;
         let report = self.stage.evaluate(self.version).await?.await?;
         self.note(&report);
+        self.stage.paused(paused.elapsed())?;
         if training {
             self.stage.thaw_generators()?;
             self.books.clock.start();

@@ -16,7 +16,8 @@ pub(crate) struct Counter {
 
 /// Every counter of the exposition.
 pub(crate) fn counters(exposition: &str) -> Vec<Counter> {
-    let is_counter = |name: &str| telemetry::METRICS.iter().any(|m| m.name == name && m.kind == telemetry::Kind::Counter);
+    let is_counter =
+        |name: &str| telemetry::METRICS.iter().any(|m| m.name == name && m.kind == telemetry::Kind::Counter);
     samples(exposition)
         .filter(|s| is_counter(s.name))
         .map(|s| {
@@ -41,8 +42,7 @@ pub(crate) fn total(exposition: &str, name: &str, labels: &[(&str, &str)]) -> f6
             let has = s.labels();
             labels.iter().all(|(k, v)| has.iter().any(|(hk, hv)| hk == k && hv == v))
         })
-        .map(|s| s.value)
-        .sum()
+        .fold(0.0, |sum, s| sum + s.value)
 }
 
 /// The values of a metric by one of its labels, summed over the others.
@@ -62,10 +62,10 @@ pub(crate) fn total_by_prefix(exposition: &str, name: &str, prefix: (&str, &str)
         .filter(|s| s.name == name)
         .filter(|s| {
             let has = s.labels();
-            has.iter().any(|(k, v)| k == prefix.0 && v.starts_with(prefix.1)) && has.iter().any(|(k, v)| k == label.0 && v == label.1)
+            has.iter().any(|(k, v)| k == prefix.0 && v.starts_with(prefix.1))
+                && has.iter().any(|(k, v)| k == label.0 && v == label.1)
         })
-        .map(|s| s.value)
-        .sum()
+        .fold(0.0, |sum, s| sum + s.value)
 }
 
 struct Sample<'a> {

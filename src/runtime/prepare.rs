@@ -44,11 +44,15 @@ pub(crate) fn prepare(config: Config, registry: &Registry, fresh: bool) -> Resul
     let verifier = registry.build(&config.verifier).map_err(Failure::usage)?;
     require_model(&config.model.path)?;
     let prompts = data::read(&config.data.train, &config.data).map_err(Failure::usage)?;
-    let held_out = config.data.eval.as_deref().map(|path| data::read(path, &config.data)).transpose().map_err(Failure::usage)?;
+    let held_out =
+        config.data.eval.as_deref().map(|path| data::read(path, &config.data)).transpose().map_err(Failure::usage)?;
     let inputs = fingerprint(&config).map_err(of_directory)?;
     let dir = RunDir::open(&config, &inputs, fresh).map_err(of_directory)?;
     if finished(&config, &dir) {
-        println!("the run in {} has finished; --fresh starts over, a larger run.max_steps goes on", config.run.dir.display());
+        println!(
+            "the run in {} has finished; --fresh starts over, a larger run.max_steps goes on",
+            config.run.dir.display()
+        );
         return Ok(None);
     }
     let exporter = Exporter::install().map_err(Failure::Failed)?;
@@ -60,7 +64,8 @@ pub(crate) fn prepare(config: Config, registry: &Registry, fresh: bool) -> Resul
     });
     let server = serve(&config, &dir, &exporter, &board)?;
     let device = device::choose(&config.run.device).map_err(Failure::usage)?;
-    let store = CheckpointStore::open(&dir.checkpoints(), &config.model.path, config.checkpoint.keep).map_err(Failure::failed)?;
+    let store = CheckpointStore::open(&dir.checkpoints(), &config.model.path, config.checkpoint.keep)
+        .map_err(Failure::failed)?;
     let loaded = checkpoint::load_latest(&dir.checkpoints(), device).map_err(Failure::failed)?;
     let tokenizer = Tokenizer::from_dir(&config.model.path).map_err(Failure::usage)?;
     let resumed = Resumed::from(loaded, &config.model.path, device)?;
@@ -74,7 +79,8 @@ pub(crate) fn prepare(config: Config, registry: &Registry, fresh: bool) -> Resul
         let again = resumed.cut.as_ref().map_or(0, |cut| cut.in_flight.len());
         tracing::info!("resumed from step {}, {again} groups are issued again", version.0);
     }
-    let mut books = Books::new(dir, board, exporter.clone(), resumed.carried.clone(), config.telemetry.samples_per_step);
+    let mut books =
+        Books::new(dir, board, exporter.clone(), resumed.carried.clone(), config.telemetry.samples_per_step);
     books.resume_at(start.version.0);
     let cast = cast(&config, resumed, Parts { prompts, held_out, verifier, tokenizer, store })?;
     Ok(Some(Prepared { config, cast, books, server, exporter, start }))
@@ -91,7 +97,8 @@ fn of_directory(error: RunDirError) -> Failure {
 
 fn finished(config: &Config, dir: &RunDir) -> bool {
     dir.previous().is_some_and(|summary| {
-        let reached = matches!((summary.accuracy_end, config.run.target_accuracy), (Some(end), Some(target)) if end >= target);
+        let reached =
+            matches!((summary.accuracy_end, config.run.target_accuracy), (Some(end), Some(target)) if end >= target);
         let exhausted = summary.steps < config.run.max_steps && !reached && config.feed.epochs.is_some();
         summary.status == "done" && (summary.steps >= config.run.max_steps || reached || exhausted)
     })
@@ -123,7 +130,8 @@ struct Resumed {
 impl Resumed {
     fn from(loaded: Option<LoadedCheckpoint>, model: &Path, device: Device) -> Result<Self, Failure> {
         let Some(loaded) = loaded else {
-            let (model, flat) = counterpoint_policy::checkpoint::load(model, Kind::Float, device).map_err(Failure::usage)?;
+            let (model, flat) =
+                counterpoint_policy::checkpoint::load(model, Kind::Float, device).map_err(Failure::usage)?;
             return Ok(Self {
                 model: Arc::new(model),
                 flat,
@@ -195,7 +203,8 @@ fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Cast, Failure
     let in_flight = u64::from(config.feed.prompts_per_step) * (u64::from(config.replay.max_staleness) + 1);
     let queue_capacity = usize::try_from(in_flight).unwrap_or(usize::MAX);
     let replay = {
-        let (feed, replay, seed, max_steps) = (config.feed.clone(), config.replay.clone(), config.run.seed, config.run.max_steps);
+        let (feed, replay, seed, max_steps) =
+            (config.feed.clone(), config.replay.clone(), config.run.seed, config.run.max_steps);
         let resume = resumed.cut;
         move |observer| ReplayArgs { feed, replay, seed, max_steps, prompts, resume, observer }
     };
@@ -214,7 +223,8 @@ fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Cast, Failure
         }
     };
     let evaluator = held_out.map(|prompts| {
-        let (eval, generator, seed, threads) = (config.eval.clone(), config.generator.clone(), config.run.seed, shares.evaluator);
+        let (eval, generator, seed, threads) =
+            (config.eval.clone(), config.generator.clone(), config.run.seed, shares.evaluator);
         let verify_deadline = config.replay.verify_deadline();
         let make: Box<dyn FnOnce(_) -> EvaluatorStart + Send> = Box::new(move |verifier| EvaluatorStart {
             prompts,

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use counterpoint_generator::{EvalReport, Evaluate, EvaluatorActor, EvaluatorMsg, GeneratorActor, GeneratorActorMsg, GeneratorStart};
+use counterpoint_generator::{
+    EvalReport, Evaluate, EvaluatorActor, EvaluatorMsg, GeneratorActor, GeneratorActorMsg, GeneratorStart,
+};
 use counterpoint_learner::{Extra, LearnerActor, LearnerActorMsg, LearnerArgs, SaveState};
 use counterpoint_policy::{LoadWeights, Snapshot};
 use counterpoint_replay::{Cut, LedgerTotals, ReplayActor, ReplayArgs, ReplayMsg};
@@ -40,7 +42,8 @@ pub(crate) struct Cast {
     /// The weights that generators start with.
     pub(crate) version: PolicyVersion,
     pub(crate) learner_credits: usize,
-    pub(crate) evaluator: Option<Box<dyn FnOnce(DerivedActorRef<VerifierMsg>) -> counterpoint_generator::EvaluatorStart + Send>>,
+    pub(crate) evaluator:
+        Option<Box<dyn FnOnce(DerivedActorRef<VerifierMsg>) -> counterpoint_generator::EvaluatorStart + Send>>,
     pub(crate) eval_deadline: Duration,
 }
 
@@ -74,7 +77,8 @@ impl Stage {
         let (events, heard) = mpsc::unbounded_channel();
         let roles = Roles::default();
         let state = SupervisorState { events, roles: roles.clone() };
-        let (supervisor, _) = Actor::spawn(None, Supervisor, state).await.map_err(|e| format!("the supervisor did not start: {e}"))?;
+        let (supervisor, _) =
+            Actor::spawn(None, Supervisor, state).await.map_err(|e| format!("the supervisor did not start: {e}"))?;
         let link = Link { supervisor: &supervisor, roles: &roles };
         let replay = link.spawn(Role::Replay, ReplayActor, (cast.replay)(supervisor.get_derived())).await?;
         let sync = WeightSyncArgs { deadline: cast.sync_deadline, conductor: supervisor.get_derived::<SyncFailed>() };
@@ -124,8 +128,14 @@ impl Stage {
         let args = (self.generator_args)(id, self.replay.get_derived());
         let generator = self.link().spawn(Role::Generator(id), GeneratorActor, args).await?;
         let (window, version) = (self.window, self.version);
-        tell(&self.replay, ReplayMsg::GeneratorUp { id, mailbox: generator.get_derived::<GeneratorMsg>(), window, version })?;
-        tell(&self.weight_sync, WeightSyncMsg::GeneratorUp { id, mailbox: generator.get_derived::<LoadWeights>(), version })?;
+        tell(
+            &self.replay,
+            ReplayMsg::GeneratorUp { id, mailbox: generator.get_derived::<GeneratorMsg>(), window, version },
+        )?;
+        tell(
+            &self.weight_sync,
+            WeightSyncMsg::GeneratorUp { id, mailbox: generator.get_derived::<LoadWeights>(), version },
+        )?;
         self.generators.insert(id, generator);
         Ok(())
     }
@@ -159,13 +169,18 @@ impl Stage {
         tell(&self.replay, ReplayMsg::Begin)
     }
 
+    /// Tells the learner that it stood still so long for somebody else's sake.
+    pub(crate) fn paused(&self, pause: Duration) -> Result<(), String> {
+        tell(&self.learner, LearnerActorMsg::Paused(pause))
+    }
+
     /// Lets the learner begin the next step.
     pub(crate) fn proceed(&self) -> Result<(), String> {
         tell(&self.learner, LearnerActorMsg::Proceed)
     }
 
-    /// No new work, and the learner stands still after the step in progress.
-    pub(crate) async fn quiesce(&self) -> Result<(), String> {
+    /// No new work, and the learner stands still after the step in progress, whose version is returned.
+    pub(crate) async fn quiesce(&self) -> Result<PolicyVersion, String> {
         tell(&self.replay, ReplayMsg::Hold)?;
         let (reply, answer) = ask::reply();
         tell(&self.learner, LearnerActorMsg::Quiesce(reply))?;
@@ -201,8 +216,13 @@ impl Stage {
     }
 
     /// Evaluates the learner's present weights. What is returned waits for the report, so that the caller may go on meanwhile.
-    pub(crate) async fn evaluate(&self, version: PolicyVersion) -> Result<impl Future<Output = Result<EvalReport, String>> + Send + 'static, String> {
-        let Some(evaluator) = &self.evaluator else { return Err("there is no evaluator (data.eval is not set)".to_owned()) };
+    pub(crate) async fn evaluate(
+        &self,
+        version: PolicyVersion,
+    ) -> Result<impl Future<Output = Result<EvalReport, String>> + Send + 'static, String> {
+        let Some(evaluator) = &self.evaluator else {
+            return Err("there is no evaluator (data.eval is not set)".to_owned());
+        };
         let (reply, answer) = ask::reply();
         tell(&self.learner, LearnerActorMsg::TakeSnapshot(reply))?;
         let snapshot = ask::answer(answer, "the learner's weights, to evaluate them", ATTENTION).await?;

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use counterpoint_generator::EvalReport;
-use counterpoint_rollout::contract::{LearnerEvent, ReplayEvent};
 use counterpoint_rollout::GeneratorId;
+use counterpoint_rollout::contract::{LearnerEvent, ReplayEvent};
 use counterpoint_weight_sync::SyncFailed;
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::mpsc;
@@ -121,16 +121,30 @@ impl Actor for Supervisor {
     type State = SupervisorState;
     type Arguments = SupervisorState;
 
-    async fn pre_start(&self, _: ActorRef<Event>, state: SupervisorState) -> Result<SupervisorState, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        _: ActorRef<Event>,
+        state: SupervisorState,
+    ) -> Result<SupervisorState, ActorProcessingErr> {
         Ok(state)
     }
 
-    async fn handle(&self, _: ActorRef<Event>, event: Event, state: &mut SupervisorState) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        _: ActorRef<Event>,
+        event: Event,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
         state.tell(event);
         Ok(())
     }
 
-    async fn handle_supervisor_evt(&self, _: ActorRef<Event>, event: SupervisionEvent, state: &mut SupervisorState) -> Result<(), ActorProcessingErr> {
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<Event>,
+        event: SupervisionEvent,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
         if let SupervisionEvent::ActorFailed(actor, error) = event
             && let Some(role) = state.roles.of(&actor)
         {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use counterpoint_policy::Snapshot;
 use counterpoint_rollout::contract::{LearnerEvent, LearnerMsg};
 use counterpoint_rollout::invariant::Invariant;
-use counterpoint_rollout::{Batch, Reply, check_invariant, telemetry};
+use counterpoint_rollout::{Batch, PolicyVersion, Reply, check_invariant, telemetry};
 use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
 
 use crate::engine::{Command, Engine, EngineEvent, EngineSettings, SaveRequest};
@@ -22,8 +22,11 @@ pub enum LearnerActorMsg {
     Learner(LearnerMsg),
     /// The conductor has seen the last step; the next may begin. Until then snapshots and checkpoints are of its version.
     Proceed,
-    /// Begin no further step; answered when none is being worked on, after its event has gone out. The run is draining.
-    Quiesce(Reply<()>),
+    /// The pause that ends now was so long, and is not to be counted as the learner's idleness. Sent before `Proceed`.
+    Paused(Duration),
+    /// Begin no further step; answered with the version that will be the last, when no step is being worked on. The run is
+    /// draining.
+    Quiesce(Reply<PolicyVersion>),
     /// Copy the weights as they are after the steps begun so far.
     TakeSnapshot(Reply<Arc<Snapshot>>),
     /// Write a checkpoint of these weights.
@@ -80,7 +83,9 @@ pub struct LearnerState {
     engine: Engine,
     turns: Turns<Batch>,
     /// Who waits for the step in progress to be the last.
-    quiescing: Vec<Reply<()>>,
+    quiescing: Vec<Reply<PolicyVersion>>,
+    /// The last step reported.
+    version: PolicyVersion,
     /// Batches that may wait: the replay actor sends no more than it has credit for.
     prefetch: usize,
     replay: DerivedActorRef<LearnerEvent>,
@@ -102,10 +107,11 @@ impl Actor for LearnerActor {
     ) -> Result<Self::State, ActorProcessingErr> {
         let LearnerArgs { setup, engine, replay, publish, conductor, stop_deadline } = args;
         let prefetch = setup.config.prefetch;
+        let version = setup.version;
         telemetry::policy_version("learner", setup.version);
         // A failed cast means that the actor has ended: nobody is left to tell.
         let engine = Engine::start(setup, engine, move |event| drop(myself.cast(LearnerActorMsg::Engine(event))))?;
-        Ok(Some(LearnerState { engine, turns: Turns::new(), quiescing: Vec::new(), prefetch, replay, publish, conductor, stop_deadline }))
+        Ok(Some(LearnerState { engine, turns: Turns::new(), quiescing: Vec::new(), version, prefetch, replay, publish, conductor, stop_deadline }))
     }
 
     async fn handle(
@@ -118,6 +124,7 @@ impl Actor for LearnerActor {
         match message {
             LearnerActorMsg::Learner(LearnerMsg::Train(batch)) => state.train(batch)?,
             LearnerActorMsg::Proceed => state.proceed()?,
+            LearnerActorMsg::Paused(pause) => state.engine.send(Command::Paused(pause))?,
             LearnerActorMsg::Quiesce(reply) => state.quiesce(reply),
             LearnerActorMsg::TakeSnapshot(reply) => state.engine.send(Command::Snapshot(reply))?,
             LearnerActorMsg::SaveState(SaveState { extras, reply }) => {
@@ -156,9 +163,9 @@ impl LearnerState {
         self.begin(begin)
     }
 
-    fn quiesce(&mut self, reply: Reply<()>) {
+    fn quiesce(&mut self, reply: Reply<PolicyVersion>) {
         if self.turns.close() {
-            reply.send(());
+            reply.send(self.version);
         } else {
             self.quiescing.push(reply);
         }
@@ -183,7 +190,8 @@ impl LearnerState {
         }
         let version = event.version;
         self.conductor.cast(event).map_err(|e| format!("the conductor does not hear of {version}: {e}"))?;
-        self.quiescing.drain(..).for_each(|reply| reply.send(()));
+        self.version = version;
+        self.quiescing.drain(..).for_each(|reply| reply.send(version));
         Ok(())
     }
 }

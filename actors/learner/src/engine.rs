@@ -26,6 +26,8 @@ pub enum Command {
     Snapshot(Reply<Arc<Snapshot>>),
     /// Write a checkpoint.
     Save(SaveRequest),
+    /// So much of the wait that ends with this was a pause that somebody else asked for (an evaluation), not idleness.
+    Paused(Duration),
 }
 
 /// A checkpoint to be written.
@@ -172,9 +174,12 @@ impl<'a> Worker<'a> {
                 recv(inbox) -> command => command,
             };
             let waited = waiting.elapsed();
-            worker.idle += waited;
-            telemetry::actor_state("learner", "idle", waited);
             let Ok(command) = command else { return Ok(()) };
+            let frozen = if let Command::Paused(pause) = command { pause.min(waited) } else { Duration::ZERO };
+            telemetry::actor_state("learner", "frozen", frozen);
+            let idle = waited - frozen;
+            telemetry::actor_state("learner", "idle", idle);
+            worker.idle += idle;
             let working = Stopwatch::start();
             match worker.obey(command) {
                 Err(LearnerError::Stopped(_)) => return Ok(()),
@@ -195,6 +200,7 @@ impl<'a> Worker<'a> {
                 self.save(request);
                 Ok(())
             }
+            Command::Paused(_) => Ok(()),
         }
     }
 
