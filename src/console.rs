@@ -82,9 +82,11 @@ pub fn summary_line(status: &Status) -> String {
     push(status.staleness.map(|steps| format!("stale {steps}")));
     push(Some(format!(
         "tokens/s {:.0} sampled {:.0} trained",
-        status.tokens_per_second_generated, status.tokens_per_second_trained
+        status.tokens_per_second_generated + 0.0,
+        status.tokens_per_second_trained + 0.0
     )));
-    let (learner, generator) = (100.0 * status.learner_idle_share, 100.0 * status.generator_idle_share);
+    // An empty sum of floats is -0.0; plus 0.0 it is 0.0, and never "-0%".
+    let (learner, generator) = (100.0 * status.learner_idle_share + 0.0, 100.0 * status.generator_idle_share + 0.0);
     push(Some(format!("idle learner {learner:.0}% generator {generator:.0}%")));
     push(status.seconds_left().map(|seconds| format!("{} left", short_time(seconds))));
     printable(&parts.join(" | "))

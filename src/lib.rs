@@ -2,6 +2,8 @@
 //!
 //! [`App`] is the whole program; [`config::load`] and [`runtime::run`] are a training run without a command line.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
+
 mod app;
 pub mod cli;
 mod commands;

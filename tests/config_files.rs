@@ -1,4 +1,5 @@
 //! The shipped configs are accepted, and the reference page says what the code says.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,5 @@
 //! Dashboards and alert rules name metrics that exist, and the dashboard shows every metric.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Run, eventually, get, signal, stderr, wait};
+use common::{Run, eventually, get, signal, stderr, stdout, wait};
 use serde_json::Value;
 
 fn number(value: &Value) -> u64 {
@@ -109,7 +109,7 @@ fn an_interrupt_drains_and_the_next_run_goes_on_to_the_end_with_a_balanced_ledge
     assert_balances(&resumed);
     let again = run.finish(&[]);
     assert_eq!(again.status.code(), Some(0));
-    assert!(stderr(&again).contains("finished"), "a finished run says so: {}", stderr(&again));
+    assert!(stdout(&again).contains("has finished"), "a finished run says so: {}", stdout(&again));
 }
 
 #[test]

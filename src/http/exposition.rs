@@ -165,9 +165,6 @@ pub(super) mod tests {
         let text = exporter_with(record_something_of_each_kind).render();
         assert_eq!(lint(&text), Vec::<String>::new(), "{text}");
         assert!(text.lines().filter(|l| l.starts_with("# TYPE")).count() > 35, "{text}");
-        if let Ok(path) = std::env::var("COUNTERPOINT_EXPOSITION") {
-            std::fs::write(path, text).unwrap();
-        }
     }
 
     #[test]

@@ -111,7 +111,17 @@ impl Actor for LearnerActor {
         telemetry::policy_version("learner", setup.version);
         // A failed cast means that the actor has ended: nobody is left to tell.
         let engine = Engine::start(setup, engine, move |event| drop(myself.cast(LearnerActorMsg::Engine(event))))?;
-        Ok(Some(LearnerState { engine, turns: Turns::new(), quiescing: Vec::new(), version, prefetch, replay, publish, conductor, stop_deadline }))
+        Ok(Some(LearnerState {
+            engine,
+            turns: Turns::new(),
+            quiescing: Vec::new(),
+            version,
+            prefetch,
+            replay,
+            publish,
+            conductor,
+            stop_deadline,
+        }))
     }
 
     async fn handle(

@@ -36,7 +36,8 @@ pub struct Metric {
 const SECONDS: &[f64] = &[0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0];
 const STALENESS: &[f64] = &[0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0];
 const RATE: &[f64] = &[0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 0.999, 1.0];
-const TOKENS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0];
+const TOKENS: &[f64] =
+    &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0];
 
 macro_rules! table {
     ($($constant:ident = $name:literal, $kind:expr, $help:literal;)+) => {
@@ -142,7 +143,8 @@ pub fn verified(verifier: &str, verdicts: &[crate::Verdict], took: Duration) {
     histogram!(VERIFIER_SECONDS, "verifier" => verifier.to_owned()).record(seconds(took));
     for verdict in verdicts {
         let reason = if let crate::Verdict::Void(reason) = verdict { reason.label() } else { "" };
-        counter!(VERDICTS, "verifier" => verifier.to_owned(), "outcome" => verdict.label(), "reason" => reason).increment(1);
+        counter!(VERDICTS, "verifier" => verifier.to_owned(), "outcome" => verdict.label(), "reason" => reason)
+            .increment(1);
     }
 }
 
@@ -261,7 +263,8 @@ pub fn process(resident_bytes: u64, run: Duration) {
 pub fn restore_counter(name: &str, labels: &[(String, String)], value: u64) {
     let known = METRICS.iter().find(|m| m.name == name && m.kind == Kind::Counter);
     if let Some(metric) = known {
-        let labels: Vec<metrics::Label> = labels.iter().map(|(k, v)| metrics::Label::new(k.clone(), v.clone())).collect();
+        let labels: Vec<metrics::Label> =
+            labels.iter().map(|(k, v)| metrics::Label::new(k.clone(), v.clone())).collect();
         counter!(metric.name, labels).absolute(value);
     }
 }
