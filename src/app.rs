@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
@@ -45,12 +46,18 @@ impl App {
 
     /// Does what the command line says. Errors go to stderr, one line each; what is returned is the exit code.
     pub fn main(self) -> ExitCode {
+        rest_idle_threads();
+        self.main_with(std::env::args_os().skip(1))
+    }
+
+    /// The same for arguments given here, the program's name not among them, and without starting the process again: set
+    /// `OMP_WAIT_POLICY=PASSIVE` before it starts.
+    pub fn main_with(self, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         if let Some(problem) = self.problem {
             eprintln!("counterpoint: error: {problem}");
             return ExitCode::from(2);
         }
-        rest_idle_threads();
-        cli::main(&self.registry)
+        cli::main(&self.registry, arguments)
     }
 }
 

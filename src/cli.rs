@@ -1,5 +1,6 @@
 //! The command line: what can be asked for. What each command does stands in `commands`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -174,9 +175,11 @@ pub(crate) struct EvalArgs {
 
 /// Parses the command line, does what it says, and gives the exit code. Errors go to stderr, each on a line of its own.
 /// A program with verifiers of its own registers them and calls this: it then has all commands, with its verifiers.
-pub fn main(registry: &Registry) -> ExitCode {
+///
+/// `arguments`: without the program's name.
+pub fn main(registry: &Registry, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     // clap itself exits with 2 on bad usage and with 0 on --help and --version.
-    let Cli { command } = Cli::parse();
+    let Cli { command } = Cli::parse_from(std::iter::once("counterpoint".into()).chain(arguments));
     match dispatch(command, registry) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

@@ -150,3 +150,25 @@ fn the_port_serves_metrics_health_and_status_during_the_run_and_its_last_words_m
     assert_eq!(value("counterpoint_generated_tokens_total"), summary["tokens_generated"].as_f64().unwrap());
     assert_eq!(value("counterpoint_groups_issued_total"), summary["ledger"]["issued"].as_f64().unwrap());
 }
+
+#[test]
+fn every_metric_of_the_table_is_in_a_real_exposition_and_promtool_has_no_complaint() {
+    let run = Run::new(&["eval.every=3"]);
+    run.succeed(&[]);
+    let exposition = run.read("metrics.prom");
+    let families: Vec<&str> = exposition.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    for metric in counterpoint_rollout::telemetry::METRICS {
+        assert!(
+            families.contains(&metric.name),
+            "{} is in the table (and on the dashboard) and was not exported",
+            metric.name
+        );
+    }
+    // Debian's package prometheus brings promtool; where it is not installed, the lint of the exporter's unit test stands in.
+    let mut promtool = std::process::Command::new("promtool");
+    promtool.args(["check", "metrics"]);
+    if std::process::Command::new("promtool").arg("--version").output().is_ok() {
+        let output = common::pipe(promtool, &exposition);
+        assert!(output.status.success() && stderr(&output).is_empty(), "{}", stderr(&output));
+    }
+}

@@ -184,7 +184,7 @@ impl Books {
     }
 
     /// What a checkpoint must carry beside the learner's state and the replay's cut: file name and content.
-    pub(crate) fn to_carry(&mut self) -> Result<Vec<(String, Vec<u8>)>, String> {
+    pub(crate) fn carried_over(&mut self) -> Result<Vec<(String, Vec<u8>)>, String> {
         let carried = Carried {
             seconds: self.seconds(),
             seconds_training: self.clock.read().as_secs_f64(),

@@ -22,7 +22,7 @@ use super::threads;
 use crate::config::Config;
 use crate::data;
 use crate::error::Failure;
-use crate::http::{self, Exporter, Server};
+use crate::http::{self, Bound, Exporter, Server};
 use crate::rundir::{Lengths, RunDir, RunDirError, fingerprint};
 use crate::status::{Status, StatusBoard};
 
@@ -42,6 +42,7 @@ pub(crate) struct Prepared {
 /// `None`: the run in this directory has what it was started for, and that was said. Must be called within a tokio runtime.
 pub(crate) fn prepare(config: Config, registry: &Registry, fresh: bool) -> Result<Option<Prepared>, Failure> {
     let verifier = registry.build(&config.verifier).map_err(Failure::usage)?;
+    let bound = config.telemetry.enabled.then(|| http::bind(&config.telemetry)).transpose().map_err(Failure::usage)?;
     require_model(&config.model.path)?;
     let prompts = data::read(&config.data.train, &config.data).map_err(Failure::usage)?;
     let held_out =
@@ -62,7 +63,7 @@ pub(crate) fn prepare(config: Config, registry: &Registry, fresh: bool) -> Resul
         target_accuracy: config.run.target_accuracy,
         ..Status::default()
     });
-    let server = serve(&config, &dir, &exporter, &board)?;
+    let server = bound.map(|bound| serve(bound, &dir, &exporter, &board)).transpose()?;
     let device = device::choose(&config.run.device).map_err(Failure::usage)?;
     let store = CheckpointStore::open(&dir.checkpoints(), &config.model.path, config.checkpoint.keep)
         .map_err(Failure::failed)?;
@@ -104,15 +105,11 @@ fn finished(config: &Config, dir: &RunDir) -> bool {
     })
 }
 
-fn serve(config: &Config, dir: &RunDir, exporter: &Exporter, board: &StatusBoard) -> Result<Option<Server>, Failure> {
-    if !config.telemetry.enabled {
-        return Ok(None);
-    }
-    let bound = http::bind(&config.telemetry).map_err(Failure::usage)?;
+fn serve(bound: Bound, dir: &RunDir, exporter: &Exporter, board: &StatusBoard) -> Result<Server, Failure> {
     dir.address(bound.address()).map_err(of_directory)?;
     let server = bound.serve(exporter.clone(), board.clone()).map_err(Failure::failed)?;
     tracing::info!("status page and metrics at http://{}", server.address());
-    Ok(Some(server))
+    Ok(server)
 }
 
 /// What the run starts from: the model, or a checkpoint with all that goes on.
@@ -205,8 +202,8 @@ fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Cast, Failure
     let replay = {
         let (feed, replay, seed, max_steps) =
             (config.feed.clone(), config.replay.clone(), config.run.seed, config.run.max_steps);
-        let resume = resumed.cut;
-        move |observer| ReplayArgs { feed, replay, seed, max_steps, prompts, resume, observer }
+        let (resume, verify_deadline) = (resumed.cut, config.verifier.deadline());
+        move |observer| ReplayArgs { feed, replay, verify_deadline, seed, max_steps, prompts, resume, observer }
     };
     let generator = {
         let (snapshot, tokenizer, config, seed, threads) =
@@ -225,7 +222,7 @@ fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Cast, Failure
     let evaluator = held_out.map(|prompts| {
         let (eval, generator, seed, threads) =
             (config.eval.clone(), config.generator.clone(), config.run.seed, shares.evaluator);
-        let verify_deadline = config.replay.verify_deadline();
+        let verify_deadline = config.verifier.deadline();
         let make: Box<dyn FnOnce(_) -> EvaluatorStart + Send> = Box::new(move |verifier| EvaluatorStart {
             prompts,
             tokenizer,

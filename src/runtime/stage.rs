@@ -12,7 +12,7 @@ use counterpoint_learner::{Extra, LearnerActor, LearnerActorMsg, LearnerArgs, Sa
 use counterpoint_policy::{LoadWeights, Snapshot};
 use counterpoint_replay::{Cut, LedgerTotals, ReplayActor, ReplayArgs, ReplayMsg};
 use counterpoint_rollout::contract::{GeneratorEvent, LearnerEvent, LearnerMsg, ReplayEvent};
-use counterpoint_rollout::{GeneratorId, GeneratorMsg, PolicyVersion, VerifierMsg};
+use counterpoint_rollout::{GeneratorId, GeneratorMsg, PolicyVersion, VerifierMsg, telemetry};
 use counterpoint_verifier::{PoolArgs, PoolMsg, VerifierPool};
 use counterpoint_weight_sync::{SyncFailed, WeightSyncActor, WeightSyncArgs, WeightSyncMsg};
 use ractor::{Actor, ActorRef, DerivedActorRef, Message};
@@ -240,7 +240,7 @@ impl Stage {
         let (reply, answer) = ask::reply::<Cut>();
         tell(&self.replay, ReplayMsg::Cut(reply))?;
         let cut = ask::answer(answer, "the replay actor's part of the checkpoint", ATTENTION).await?;
-        let mut extras = books.to_carry()?;
+        let mut extras = books.carried_over()?;
         extras.push(("replay.json".to_owned(), serde_json::to_vec(&cut).map_err(|e| format!("replay.json: {e}"))?));
         let extras = extras.into_iter().map(|(name, bytes)| Extra { name, bytes }).collect();
         let (reply, answer) = ask::reply();
@@ -307,6 +307,7 @@ impl Link<'_> {
         let spawned = Actor::spawn_linked(None, actor, args, self.supervisor.get_cell()).await;
         let (actor, _) = spawned.map_err(|error| format!("{role} did not start: {error}"))?;
         self.roles.assign(&actor.get_cell(), role);
+        telemetry::supervised(&role.to_string());
         Ok(actor)
     }
 }

@@ -1,8 +1,6 @@
 //! How the CPU's cores are shared out between the engines. Set once: moving threads during a run would change the order of
 //! float additions, and with it the results.
 
-use counterpoint_learner::Threads;
-
 use crate::config::Config;
 
 /// CPU threads per engine.
@@ -17,9 +15,11 @@ pub(crate) struct Shares {
 pub(crate) fn share(config: &Config) -> Shares {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let auto = auto(cores, config.generator.count as usize, config.replay.max_staleness == 0);
-    let learner = if let Threads::Count(count) = config.learner.threads { count } else { auto.learner };
-    let generator = if config.generator.threads == 0 { auto.generator } else { config.generator.threads as usize };
-    Shares { learner, generator, evaluator: auto.evaluator }
+    Shares {
+        learner: config.learner.threads.or(auto.learner),
+        generator: config.generator.threads.or(auto.generator),
+        evaluator: auto.evaluator,
+    }
 }
 
 /// At η = 0 generators and learner take turns, so each side has all cores. Otherwise half of the cores learn, and the

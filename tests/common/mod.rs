@@ -1,5 +1,5 @@
 //! What the whole-runtime tests share: a scratch directory, the real binary as a child process, and its run directory.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part, as a module")]
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub, reason = "each test file uses its own part, as a module")]
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

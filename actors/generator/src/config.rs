@@ -1,4 +1,4 @@
-use counterpoint_policy::Tokenizer;
+use counterpoint_policy::{Threads, Tokenizer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,9 +20,9 @@ pub struct GeneratorConfig {
     pub max_prompt_tokens: usize,
     /// Answers that one generator samples at the same time; bounds the memory of its cache. Default: 256.
     pub slots: usize,
-    /// CPU threads of each generator's tensor operations; 0 shares the cores out between generators and learner.
-    /// Default: 0.
-    pub threads: u32,
+    /// CPU threads of each generator's tensor operations: `"auto"` (the runtime shares the cores out between generators
+    /// and learner) or a number. Default: `"auto"`.
+    pub threads: Threads,
     /// What happens to running answers when new weights arrive: `keep` (they go on with the new weights on the cache they
     /// have) or `drain` (they finish with the old ones, and nothing starts meanwhile). Default: `keep`.
     pub on_swap: OnSwap,
@@ -36,7 +36,7 @@ impl Default for GeneratorConfig {
             max_new_tokens: 128,
             max_prompt_tokens: 512,
             slots: 256,
-            threads: 0,
+            threads: Threads::AUTO,
             on_swap: OnSwap::Keep,
         }
     }
@@ -54,6 +54,7 @@ impl GeneratorConfig {
         at_least_one("max_new_tokens", self.max_new_tokens);
         at_least_one("max_prompt_tokens", self.max_prompt_tokens);
         at_least_one("slots", self.slots);
+        self.threads.validate("generator.threads", errors);
         if !(self.temperature > 0.0 && self.temperature.is_finite()) {
             errors.push(format!("generator.temperature: must be > 0, got {}", self.temperature));
         }

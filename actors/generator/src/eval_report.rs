@@ -20,7 +20,7 @@ pub struct EvalReport {
     pub answers: u64,
     /// Wall time, verdicts included.
     pub seconds: f64,
-    /// pass@k for k = 1, 2, 4, ... up to the samples per prompt: the chance that k answers hold a right one.
+    /// pass@k for k = 1, 2, 4, ... and for all samples of a prompt: the chance that k answers hold a right one.
     pub pass_at_k: Vec<PassAtK>,
 }
 
@@ -50,7 +50,8 @@ impl EvalTally {
     /// For `samples` answers per prompt.
     pub fn new(samples: u32) -> Self {
         let powers = std::iter::successors(Some(1u32), |k| k.checked_mul(2)).take_while(|&k| k <= samples);
-        let passes = powers.map(|k| (k, 0.0)).collect();
+        let last = (samples > 0 && !samples.is_power_of_two()).then_some(samples);
+        let passes = powers.chain(last).map(|k| (k, 0.0)).collect();
         Self { samples, prompts: 0, score: 0.0, voids: 0, truncated: 0, tokens: 0, passes }
     }
 

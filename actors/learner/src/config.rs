@@ -1,6 +1,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use counterpoint_policy::Threads;
+
 use crate::LrSchedulerType;
 
 /// Section `[learner]`: the optimiser and the size of its work. Defaults are the paper's where it has one (arXiv
@@ -35,24 +37,6 @@ pub struct LearnerConfig {
     pub prefetch: usize,
 }
 
-/// A number of threads, or leave to choose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Threads {
-    /// The runtime decides.
-    Auto(Auto),
-    /// So many.
-    Count(usize),
-}
-
-/// The word `"auto"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Auto {
-    /// The word.
-    Auto,
-}
-
 impl Default for LearnerConfig {
     fn default() -> Self {
         Self {
@@ -65,7 +49,7 @@ impl Default for LearnerConfig {
             adam_epsilon: 1e-8,
             max_grad_norm: 1.0,
             micro_batch_tokens: 16_384,
-            threads: Threads::Auto(Auto::Auto),
+            threads: Threads::AUTO,
             prefetch: 1,
         }
     }
@@ -87,9 +71,7 @@ impl LearnerConfig {
         require(positive(self.adam_epsilon), "adam_epsilon", "> 0", &self.adam_epsilon);
         require(positive(self.max_grad_norm), "max_grad_norm", "> 0", &self.max_grad_norm);
         require(self.micro_batch_tokens > 0, "micro_batch_tokens", "at least 1", &self.micro_batch_tokens);
-        if let Threads::Count(threads) = self.threads {
-            require((1..=1024).contains(&threads), "threads", "\"auto\" or between 1 and 1024", &threads);
-        }
+        self.threads.validate("learner.threads", errors);
     }
 }
 
@@ -100,7 +82,7 @@ mod tests {
     #[test]
     fn threads_are_a_number_or_the_word_auto() {
         let read = |text: &str| serde_json::from_str::<LearnerConfig>(text).map(|c| c.threads);
-        assert_eq!(read(r#"{"threads": "auto"}"#).unwrap(), Threads::Auto(Auto::Auto));
+        assert_eq!(read(r#"{"threads": "auto"}"#).unwrap(), Threads::AUTO);
         assert_eq!(read(r#"{"threads": 3}"#).unwrap(), Threads::Count(3));
         assert!(read(r#"{"threads": "many"}"#).is_err());
     }

@@ -29,7 +29,7 @@ mod turns;
 
 pub use actor::{LearnerActor, LearnerActorMsg, LearnerArgs, SaveState};
 pub use checkpoint::{CheckpointConfig, CheckpointStore, Extra, LoadedCheckpoint};
-pub use config::{Auto, LearnerConfig, Threads};
+pub use config::LearnerConfig;
 pub use engine::{Command, Engine, EngineEvent, EngineSettings, SaveRequest};
 pub use error::LearnerError;
 pub use learner::{Learner, LearnerSetup};

@@ -46,8 +46,8 @@ impl Actor for ReplayActor {
     type Arguments = ReplayArgs;
 
     async fn pre_start(&self, _: ActorRef<ReplayMsg>, args: ReplayArgs) -> Result<ReplayState, ActorProcessingErr> {
-        let ReplayArgs { feed, replay, seed, max_steps, prompts, resume, observer } = args;
-        let config = CoreConfig { feed, replay, seed, max_steps };
+        let ReplayArgs { feed, replay, verify_deadline, seed, max_steps, prompts, resume, observer } = args;
+        let config = CoreConfig { feed, replay, verify_deadline, seed, max_steps };
         let core = match resume {
             Some(cut) => ReplayCore::resume(config, prompts, &cut)?,
             None => ReplayCore::new(config, prompts)?,

@@ -70,8 +70,6 @@ pub struct ReplayConfig {
     pub on_straggler: OnStraggler,
     /// Seconds from a lease until its group must be generated; then the group is dropped as lost. Default 600.
     pub lease_deadline_seconds: f64,
-    /// Seconds the verifier has for one group. Default 60.
-    pub verify_deadline_seconds: f64,
     /// r: how often a group with a void verdict, or whose verdicts were lost, is judged again. Default 1.
     pub void_retries: u32,
     /// Share of void groups among the last 10·B finished ones above which the run fails; 1 never fails. Default 0.5.
@@ -84,7 +82,6 @@ impl Default for ReplayConfig {
             max_staleness: 4,
             on_straggler: OnStraggler::Wait,
             lease_deadline_seconds: 600.0,
-            verify_deadline_seconds: 60.0,
             void_retries: 1,
             max_void_share: 0.5,
         }
@@ -94,13 +91,11 @@ impl Default for ReplayConfig {
 impl ReplayConfig {
     /// Pushes one message per value that cannot work.
     pub fn validate(&self, errors: &mut Vec<String>) {
-        for (key, seconds) in [
-            ("replay.lease_deadline_seconds", self.lease_deadline_seconds),
-            ("replay.verify_deadline_seconds", self.verify_deadline_seconds),
-        ] {
-            if !(seconds > 0.0 && seconds.is_finite()) {
-                errors.push(format!("{key}: must be a finite number of seconds above 0, got {seconds}"));
-            }
+        let seconds = self.lease_deadline_seconds;
+        if !(seconds > 0.0 && seconds.is_finite()) {
+            errors.push(format!(
+                "replay.lease_deadline_seconds: must be a finite number of seconds above 0, got {seconds}"
+            ));
         }
         if !(self.max_void_share > 0.0 && self.max_void_share <= 1.0) {
             errors.push(format!("replay.max_void_share: must be above 0 and at most 1, got {}", self.max_void_share));
@@ -110,11 +105,6 @@ impl ReplayConfig {
     /// `lease_deadline_seconds`; a value that `validate` refuses becomes the longest duration.
     pub fn lease_deadline(&self) -> Duration {
         Duration::try_from_secs_f64(self.lease_deadline_seconds).unwrap_or(Duration::MAX)
-    }
-
-    /// `verify_deadline_seconds`; a value that `validate` refuses becomes the longest duration.
-    pub fn verify_deadline(&self) -> Duration {
-        Duration::try_from_secs_f64(self.verify_deadline_seconds).unwrap_or(Duration::MAX)
     }
 }
 
@@ -133,12 +123,7 @@ mod tests {
     #[test]
     fn every_bad_value_is_named_with_its_key() {
         let feed = FeedConfig { prompts_per_step: 0, answers_per_prompt: 1, epochs: Some(0), ..FeedConfig::default() };
-        let replay = ReplayConfig {
-            lease_deadline_seconds: f64::NAN,
-            verify_deadline_seconds: 0.0,
-            max_void_share: 1.5,
-            ..ReplayConfig::default()
-        };
+        let replay = ReplayConfig { lease_deadline_seconds: f64::NAN, max_void_share: 1.5, ..ReplayConfig::default() };
         let mut errors = Vec::new();
         feed.validate(&mut errors);
         replay.validate(&mut errors);
@@ -150,7 +135,6 @@ mod tests {
                 "feed.answers_per_prompt",
                 "feed.epochs",
                 "replay.lease_deadline_seconds",
-                "replay.verify_deadline_seconds",
                 "replay.max_void_share"
             ]
         );

@@ -222,7 +222,13 @@ mod tests {
 
     fn config() -> CoreConfig {
         let feed = FeedConfig { prompts_per_step: 2, answers_per_prompt: 2, ..FeedConfig::default() };
-        CoreConfig { feed, replay: ReplayConfig::default(), seed: 7, max_steps: 3 }
+        CoreConfig {
+            feed,
+            replay: ReplayConfig::default(),
+            verify_deadline: Duration::from_secs(60),
+            seed: 7,
+            max_steps: 3,
+        }
     }
 
     fn prompts(answer: &str) -> Vec<Arc<Prompt>> {

@@ -10,7 +10,7 @@ use counterpoint_replay::core::VERIFY_GRACE;
 use counterpoint_replay::{Cut, FeedConfig, ReplayConfig, ReplayMsg};
 use counterpoint_rollout::contract::ReplayEvent;
 use counterpoint_rollout::{DropReason, GeneratorId, Lost, PolicyVersion, Reply};
-use stubs::{Manner, Stage};
+use stubs::{Manner, Stage, VERIFY_DEADLINE};
 
 fn feed() -> FeedConfig {
     FeedConfig { prompts_per_step: 4, answers_per_prompt: 2, ..FeedConfig::default() }
@@ -58,7 +58,7 @@ async fn without_any_verifier_the_groups_become_void_after_their_deadlines_and_t
     assert!(why.contains("void verdicts"), "{why}");
     let status = stage.ask(ReplayMsg::Status).await.unwrap();
     let missed = status.last_missed_deadline.unwrap();
-    let after = (ReplayConfig::default().verify_deadline() + VERIFY_GRACE).as_secs_f64();
+    let after = (VERIFY_DEADLINE + VERIFY_GRACE).as_secs_f64();
     assert!(missed.contains(&format!("waited {after} s for a verifier")), "{missed}");
 }
 

@@ -269,8 +269,18 @@ pub fn restore_counter(name: &str, labels: &[(String, String)], value: u64) {
     }
 }
 
-/// Gives every metric its help text and unit; call once, after the recorder is installed.
+/// An actor is supervised: its restarts count from zero, so that an alert on their rate sees the first one.
+pub fn supervised(actor: &str) {
+    counter!(RESTARTS, "actor" => actor.to_owned()).increment(0);
+}
+
+/// Gives every metric its help text; call once, after the recorder is installed. Counters of what should never happen are
+/// there from the start, as zero.
 pub fn describe() {
+    counter!(RESUMES).increment(0);
+    for invariant in crate::invariant::Invariant::ALL {
+        counter!(INVARIANTS, "invariant" => invariant.id()).increment(0);
+    }
     for metric in METRICS {
         match metric.kind {
             Kind::Counter => metrics::describe_counter!(metric.name, metric.help),

@@ -7,6 +7,8 @@ pub struct ReplayArgs {
     pub feed: FeedConfig,
     /// Section `[replay]`.
     pub replay: ReplayConfig,
+    /// `verifier.deadline_seconds`: how long the verifier has for one group.
+    pub verify_deadline: Duration,
     /// `run.seed`: the order of the prompts.
     pub seed: u64,
     /// Optimiser steps of the run.

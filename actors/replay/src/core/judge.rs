@@ -74,7 +74,7 @@ impl ReplayCore {
 
     /// Sends a request for the group's verdicts, or lets it wait for a verifier; either has the verification deadline.
     pub(super) fn ask(&mut self, now: Duration, id: GroupId, out: &mut Vec<Action>) {
-        let deadline = self.config.replay.verify_deadline();
+        let deadline = self.config.verify_deadline;
         let Some(flight) = self.flights.get_mut(&id) else { return };
         let Stage::Verifying { group, wait, .. } = &mut flight.stage else { return };
         *wait = VerdictWait::Verifier;
@@ -101,7 +101,7 @@ impl ReplayCore {
         if matches!(wait, VerdictWait::Verdicts(_)) {
             out.push(Action::CancelVerify(vec![id]));
         }
-        let waited = self.config.replay.verify_deadline().saturating_add(VERIFY_GRACE).as_secs_f64();
+        let waited = self.config.verify_deadline.saturating_add(VERIFY_GRACE).as_secs_f64();
         self.missed(format!("{id} waited {waited} s for {owner}"));
         self.verification_failed(now, id, void(reason, answers), None, out);
     }

@@ -87,6 +87,8 @@ pub struct CoreConfig {
     pub feed: FeedConfig,
     /// Section `[replay]`.
     pub replay: ReplayConfig,
+    /// How long the verifier has for one group.
+    pub verify_deadline: Duration,
     /// `run.seed`.
     pub seed: u64,
     /// Optimiser steps of the run.

@@ -1,6 +1,7 @@
 //! Stub neighbours of the replay actor, and a stage that holds them together.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use counterpoint_replay::{Cut, FeedConfig, ReplayActor, ReplayArgs, ReplayConfig, ReplayMsg};
 use counterpoint_rollout::contract::{GeneratorEvent, LearnerEvent, LearnerMsg, ReplayEvent, StepReport};
@@ -10,6 +11,9 @@ use counterpoint_rollout::{
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
 use tokio::sync::{mpsc, oneshot};
+
+/// How long the verifier has for one group.
+pub const VERIFY_DEADLINE: Duration = Duration::from_secs(60);
 
 /// How a stub behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +88,16 @@ impl Stage {
             source: String::new(),
         };
         let prompts = (0..10).map(|i| Arc::new(prompt(i))).collect();
-        let args = ReplayArgs { feed, replay, seed: 7, max_steps, prompts, resume, observer };
+        let args = ReplayArgs {
+            feed,
+            replay,
+            verify_deadline: VERIFY_DEADLINE,
+            seed: 7,
+            max_steps,
+            prompts,
+            resume,
+            observer,
+        };
         let (replay, _) = Actor::spawn(None, ReplayActor, args).await.unwrap();
         Self { replay, events, batches: Arc::default(), generators: Arc::default(), loaded: PolicyVersion(0) }
     }

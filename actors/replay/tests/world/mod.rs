@@ -63,6 +63,7 @@ impl Spec {
                 max_void_share: 1.0,
                 ..ReplayConfig::default()
             },
+            verify_deadline: Duration::from_secs(60),
             seed: 7,
             max_steps: self.max_steps,
         }
