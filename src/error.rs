@@ -50,8 +50,10 @@ impl Failure {
     }
 
     /// Says it on stderr, each problem on a line of its own, and gives the exit code.
+    ///
+    /// An interrupted run has said its word already.
     pub fn report(&self) -> ExitCode {
-        if self.code() != 0 {
+        if !matches!(self, Self::Interrupted) && self.code() != 0 {
             for line in self.to_string().lines() {
                 eprintln!("counterpoint: error: {}", crate::console::printable(line));
             }

@@ -81,8 +81,6 @@ pub struct Status {
     pub groups_ended: BTreeMap<String, u64>,
     /// Version of the weights, by actor.
     pub policy_versions: BTreeMap<String, u64>,
-    /// What is being waited for, in words.
-    pub waiting: Vec<String>,
     /// Wall time of this process's run, seconds.
     pub seconds: f64,
     /// Training time of the whole run (evaluations in pause mode left out), seconds.

@@ -102,3 +102,13 @@ fn the_papers_settings_are_accepted_and_explained() {
     let said = stdout(&output);
     assert!(said.contains("GiB"), "memory is estimated: {said}");
 }
+
+#[test]
+fn numbers_beyond_all_reason_are_refused_and_never_a_panic() {
+    let said = complaint(&Run::new(&[]), &["weight_sync.deadline_seconds=1e300"], 2);
+    assert!(said.contains("weight_sync.deadline_seconds"), "{said}");
+    let said = complaint(&Run::new(&[]), &["run.stall_seconds=1e300"], 2);
+    assert!(said.contains("run.stall_seconds"), "{said}");
+    let said = complaint(&Run::new(&[]), &["replay.max_staleness=4000000000"], 2);
+    assert!(said.contains("replay.max_staleness"), "{said}");
+}

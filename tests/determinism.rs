@@ -6,7 +6,7 @@ use std::process::Child;
 
 use common::{Run, eventually, signal, wait};
 
-const SYNCHRONOUS: [&str; 2] = ["replay.max_staleness=0", "run.max_steps=8"];
+const SYNCHRONOUS: [&str; 2] = ["replay.max_staleness=0", "run.max_steps=40"];
 
 #[test]
 fn two_synchronous_runs_with_one_seed_end_in_the_same_weights() {
@@ -31,28 +31,28 @@ fn an_interrupted_and_resumed_synchronous_run_ends_in_the_weights_of_an_uninterr
     assert_eq!(wait(child).status.code(), Some(130));
     let stopped = broken.summary();
     assert_eq!(stopped["status"], "interrupted");
-    assert!(stopped["steps"].as_u64().unwrap() < 8, "the interrupt came too late to test anything");
+    assert!(stopped["steps"].as_u64().unwrap() < 40, "the interrupt came too late to test anything");
     let resumed = broken.succeed(&[]);
-    assert_eq!(resumed["steps"], 8);
+    assert_eq!(resumed["steps"], 40);
     assert_eq!(resumed["ledger"], whole["ledger"]);
     assert!(straight.final_weights() == broken.final_weights(), "the weights differ");
 }
 
 #[test]
 fn a_killed_synchronous_run_resumes_from_its_checkpoint_and_ends_in_the_same_weights() {
-    let settings = ["replay.max_staleness=0", "run.max_steps=8", "checkpoint.every=2"];
+    let settings = ["replay.max_staleness=0", "run.max_steps=40", "checkpoint.every=2"];
     let straight = Run::new(&settings);
     straight.succeed(&[]);
     let broken = Run::new(&settings);
     let child: Child = broken.command(&[]).spawn().unwrap();
-    after_step(&broken, 5);
+    after_step(&broken, 3);
     signal(&child, libc::SIGKILL);
     assert_eq!(wait(child).status.code(), None);
     let resumed = broken.succeed(&[]);
-    assert_eq!(resumed["steps"], 8);
+    assert_eq!(resumed["steps"], 40);
     assert!(straight.final_weights() == broken.final_weights(), "the weights differ");
     let steps: Vec<u64> = broken.lines("metrics.jsonl").iter().map(|line| line["step"].as_u64().unwrap()).collect();
-    assert_eq!(steps, (1..=8).collect::<Vec<_>>(), "a step is missing or written twice");
+    assert_eq!(steps, (1..=40).collect::<Vec<_>>(), "a step is missing or written twice");
 }
 
 fn after_step(run: &Run, step: usize) {

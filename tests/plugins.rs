@@ -1,5 +1,7 @@
 //! A user's own verifier, in a program of the user's own, without a change to any crate of ours.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod common;
 
 use std::path::PathBuf;

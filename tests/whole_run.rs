@@ -20,6 +20,19 @@ fn assert_balances(summary: &Value) {
     );
 }
 
+/// What the newest checkpoint says: the learner's version is the ledger's, and the ledger balances.
+fn assert_checkpoint_is_consistent(run: &Run) {
+    let state =
+        |file: &str| -> Value { serde_json::from_str(&run.read(&format!("checkpoints/latest/state/{file}"))).unwrap() };
+    let (learner, replay) = (state("learner.json"), state("replay.json"));
+    assert_eq!(learner["version"], replay["completed"], "weights and ledger are of different steps");
+    assert_eq!(learner["version"], run.summary()["steps"]);
+    let totals = &replay["totals"];
+    let dropped: u64 = totals["dropped"].as_object().unwrap().values().map(number).sum();
+    assert_eq!(number(&totals["issued"]), number(&totals["trained"]) + dropped + number(&totals["in_flight"]));
+    assert_eq!(totals["trained"], run.summary()["ledger"]["trained"]);
+}
+
 #[test]
 fn an_asynchronous_run_with_two_generators_trains_its_steps_within_the_staleness_bound() {
     let run = Run::new(&["generator.count=2", "replay.max_staleness=3", "eval.every=3"]);
@@ -101,6 +114,7 @@ fn an_interrupt_drains_and_the_next_run_goes_on_to_the_end_with_a_balanced_ledge
     let stopped = run.summary();
     assert_eq!(stopped["status"], "interrupted");
     assert_balances(&stopped);
+    assert_checkpoint_is_consistent(&run);
     let resumed = run.succeed(&[]);
     assert_eq!(resumed["status"], "done");
     assert_eq!(resumed["steps"], 40);
@@ -171,4 +185,41 @@ fn every_metric_of_the_table_is_in_a_real_exposition_and_promtool_has_no_complai
         let output = common::pipe(promtool, &exposition);
         assert!(output.status.success() && stderr(&output).is_empty(), "{}", stderr(&output));
     }
+}
+
+#[test]
+fn a_target_reached_beside_the_training_ends_the_run_at_one_version_and_a_higher_target_goes_on() {
+    let settings = ["eval.mode=overlap", "eval.every=1", "eval.at_start=false", "run.max_steps=60", "feed.epochs=3"];
+    let run = Run::new(&settings);
+    let summary = run.succeed(&["run.target_accuracy=0.01"]);
+    assert!(number(&summary["steps"]) < 60, "the target ended it");
+    assert_eq!(summary["accuracy_start"], Value::Null, "nothing was evaluated before the first step");
+    assert_checkpoint_is_consistent(&run);
+    let resumed = run.succeed(&["run.target_accuracy=1.0"]);
+    assert_eq!(resumed["steps"], 60);
+    assert_checkpoint_is_consistent(&run);
+}
+
+#[test]
+fn a_failed_run_leaves_a_checkpoint_from_which_it_can_go_on() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("impossible.jsonl");
+    let lines: Vec<String> =
+        (0..200).map(|i| format!("{{\"prompt\":\"{}+{}=\",\"answer\":\"none\"}}", i / 10, i % 10)).collect();
+    std::fs::write(&data, lines.join("\n")).unwrap();
+    let run = Run::new(&[]);
+    let data = format!("data.train={}", data.display());
+    for _ in 0..2 {
+        assert_eq!(run.finish(&[&data]).status.code(), Some(1));
+        assert!(run.summary()["error"].as_str().unwrap().contains("nothing to learn"));
+        assert_checkpoint_is_consistent(&run);
+    }
+}
+
+#[test]
+fn draining_generators_survive_an_evaluation_longer_than_the_deadline_of_a_load() {
+    let settings = ["generator.on_swap=drain", "weight_sync.deadline_seconds=0.3", "eval.every=2", "eval.samples=16"];
+    let run = Run::new(&settings);
+    let summary = run.succeed(&["eval.limit=256"]);
+    assert_eq!(summary["status"], "done");
 }

@@ -2,6 +2,9 @@
 
 use super::Config;
 
+/// (η + 1)·B, the groups that admission lets be in flight; queues of this length are allocated.
+const MAX_GROUPS_IN_FLIGHT: u64 = 1_000_000;
+
 /// Pushes one message per relation that does not hold.
 pub(super) fn validate(config: &Config, errors: &mut Vec<String>) {
     let (every, staleness) = (config.weight_sync.every, u64::from(config.replay.max_staleness));
@@ -15,6 +18,14 @@ pub(super) fn validate(config: &Config, errors: &mut Vec<String>) {
             staleness + 1,
             staleness + 1,
             every - 1,
+        ));
+    }
+    let in_flight = u64::from(config.feed.prompts_per_step).saturating_mul(staleness + 1);
+    if in_flight > MAX_GROUPS_IN_FLIGHT {
+        errors.push(format!(
+            "feed.prompts_per_step: {} with replay.max_staleness = {staleness} lets {in_flight} groups be in flight; at most \
+             {MAX_GROUPS_IN_FLIGHT} are supported: lower one of the two",
+            config.feed.prompts_per_step
         ));
     }
     if config.run.target_accuracy.is_some() && config.data.eval.is_none() {

@@ -1,5 +1,6 @@
 //! What the files of a run directory hold, line by line.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use counterpoint_rollout::VersionSpan;
@@ -76,8 +77,8 @@ pub struct SampleLine {
 /// summary.json: how a run ended. Counts are of the whole run, resumes included.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// `done` (all steps, the target accuracy, or the end of the data), `interrupted` or `failed`.
-    pub status: String,
+    /// How it ended.
+    pub status: RunStatus,
     /// The error that ended it.
     pub error: Option<String>,
     /// Optimiser steps done.
@@ -86,11 +87,10 @@ pub struct Summary {
     pub policy_version: u64,
     /// Accuracy before training; none without evaluations.
     pub accuracy_start: Option<f64>,
-    /// Accuracy of the final weights; none without evaluations.
+    /// Accuracy of the newest evaluation, which a done run makes with its final weights; none without evaluations.
     pub accuracy_end: Option<f64>,
-    /// The account of all groups: `{issued, trained, in_flight, dropped: {reason: count}}`, where issued = trained +
-    /// in_flight + all dropped.
-    pub ledger: Value,
+    /// The account of all groups.
+    pub ledger: LedgerSummary,
     /// Answer tokens sampled for training.
     pub tokens_generated: u64,
     /// Answer tokens trained.
@@ -105,6 +105,44 @@ pub struct Summary {
     pub generator_idle_share: f64,
     /// Highest staleness of any trained group, optimiser steps.
     pub max_staleness_trained: u64,
+    /// Whether it is done because the epochs of the data are over.
+    pub data_used_up: bool,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// All steps are trained, the target accuracy is reached, or the data is used up.
+    Done,
+    /// By a signal, after a checkpoint.
+    Interrupted,
+    /// By an error.
+    Failed,
+}
+
+impl RunStatus {
+    /// The word in files and on the terminal.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Interrupted => "interrupted",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// `issued = trained + in_flight + the sum of dropped`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerSummary {
+    /// Groups for which a lease was issued.
+    pub issued: u64,
+    /// Groups trained.
+    pub trained: u64,
+    /// Groups neither trained nor dropped.
+    pub in_flight: u64,
+    /// Groups dropped, by reason.
+    pub dropped: BTreeMap<String, u64>,
 }
 
 impl Summary {
@@ -116,7 +154,7 @@ impl Summary {
         };
         format!(
             "{}: {} steps in {:.1} s of training{accuracy}; see {}",
-            self.status,
+            self.status.label(),
             self.steps,
             self.seconds_training,
             dir.display()

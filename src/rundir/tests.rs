@@ -26,13 +26,13 @@ fn step(step: u64) -> StepLine {
 
 fn summary() -> Summary {
     Summary {
-        status: "done".into(),
+        status: RunStatus::Done,
         error: None,
         steps: 3,
         policy_version: 3,
         accuracy_start: None,
         accuracy_end: Some(0.5),
-        ledger: serde_json::json!({"issued": 1, "trained": 1, "in_flight": 0, "dropped": {}}),
+        ledger: LedgerSummary { issued: 1, trained: 1, ..LedgerSummary::default() },
         tokens_generated: 1,
         tokens_trained: 1,
         seconds: 1.0,
@@ -40,6 +40,7 @@ fn summary() -> Summary {
         learner_idle_share: 0.0,
         generator_idle_share: 0.0,
         max_staleness_trained: 2,
+        data_used_up: false,
     }
 }
 

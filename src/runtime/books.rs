@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use counterpoint_generator::EvalReport;
-use counterpoint_replay::LedgerTotals;
 use counterpoint_rollout::contract::LearnerEvent;
 use counterpoint_rollout::{PolicyVersion, ScoredGroup, Verdict, clock, telemetry};
 use serde::{Deserialize, Serialize};
@@ -14,7 +13,7 @@ use super::conductor::Ending;
 use super::counters;
 use super::supervisor::Role;
 use crate::http::Exporter;
-use crate::rundir::{EvalLine, RunDir, RunDirError, SampleLine, StepLine, Summary};
+use crate::rundir::{EvalLine, LedgerSummary, RunDir, RunDirError, RunStatus, SampleLine, StepLine, Summary};
 use crate::status::{Phase, StatusBoard};
 
 /// What goes on over a resume.
@@ -46,6 +45,7 @@ pub(crate) struct Books {
     since_step: Judged,
     samples_per_step: u32,
     restarts: HashMap<Role, u32>,
+    data_used_up: bool,
 }
 
 /// Answers judged since the last step.
@@ -80,6 +80,7 @@ impl Books {
             since_step: Judged::default(),
             samples_per_step,
             restarts: HashMap::new(),
+            data_used_up: false,
         }
     }
 
@@ -153,7 +154,9 @@ impl Books {
     pub(crate) fn evaluated(&mut self, report: &EvalReport) {
         self.accuracy = Some(report.accuracy);
         self.evaluated = Some(report.policy_version);
-        self.accuracy_start.get_or_insert(report.accuracy);
+        if report.policy_version.0 == 0 {
+            self.accuracy_start.get_or_insert(report.accuracy);
+        }
         let line = EvalLine {
             step: report.step,
             policy_version: report.policy_version.0,
@@ -174,6 +177,11 @@ impl Books {
             report.answers,
             line.seconds_training
         );
+    }
+
+    /// No further batch will come: the epochs are over.
+    pub(crate) fn data_used_up(&mut self) {
+        self.data_used_up = true;
     }
 
     /// How often this actor was restarted, this time included.
@@ -228,23 +236,24 @@ impl Books {
     }
 
     /// Writes the summary and the last exposition, however the run ended.
-    pub(crate) fn close(&mut self, ended: &Result<Ending, String>, ledger: &LedgerTotals) -> Summary {
+    pub(crate) fn close(&mut self, ended: &Result<Ending, String>) -> Summary {
         self.refresh();
         let text = self.exporter.render();
         let status = match ended {
-            Ok(Ending::Done) => "done",
-            Ok(Ending::Interrupted) => "interrupted",
-            Err(_) => "failed",
+            Ok(Ending::Done) => RunStatus::Done,
+            Ok(Ending::Interrupted) => RunStatus::Interrupted,
+            Err(_) => RunStatus::Failed,
         };
         let count = |name: &str| counters::total(&text, name, &[]) as u64;
         let summary = Summary {
-            status: status.to_owned(),
+            status,
             error: ended.as_ref().err().cloned(),
             steps: self.steps,
             policy_version: self.steps,
             accuracy_start: self.accuracy_start,
             accuracy_end: self.accuracy,
-            ledger: serde_json::to_value(ledger).unwrap_or_default(),
+            ledger: account(&text),
+            data_used_up: self.data_used_up,
             tokens_generated: count("counterpoint_generated_tokens_total"),
             tokens_trained: count("counterpoint_trained_tokens_total"),
             seconds: self.seconds(),
@@ -287,6 +296,17 @@ impl Books {
             tracing::error!("the run directory is incomplete: {error}");
         }
     }
+}
+
+/// The ledger as the counters have it, so that the summary equals the last exposition to the digit.
+fn account(exposition: &str) -> LedgerSummary {
+    let groups = "counterpoint_groups_total";
+    let issued = counters::total(exposition, "counterpoint_groups_issued_total", &[]) as u64;
+    let trained = counters::total(exposition, groups, &[("outcome", "trained")]) as u64;
+    let mut dropped = counters::by_label(exposition, groups, "reason");
+    dropped.remove("");
+    let ended = trained + dropped.values().sum::<u64>();
+    LedgerSummary { issued, trained, in_flight: issued.saturating_sub(ended), dropped }
 }
 
 /// Share of its running time that an actor (or all whose name starts so) spent idle.

@@ -3,12 +3,13 @@
 //! The learner stops after each optimiser step until the conductor lets it go on; what must see the weights of exactly that
 //! step (an evaluation, a checkpoint, the end) happens in between. Everything else flows without the conductor.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use counterpoint_generator::{EvalMode, EvalReport};
-use counterpoint_replay::LedgerTotals;
+use counterpoint_generator::{EvalConfig, EvalMode, EvalReport};
 use counterpoint_rollout::contract::{LearnerEvent, ReplayEvent};
 use counterpoint_rollout::{PolicyVersion, telemetry};
+use counterpoint_weight_sync::SyncFailed;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
@@ -34,8 +35,6 @@ pub(crate) struct Start {
     pub(crate) version: PolicyVersion,
     /// The version that the last evaluation saw.
     pub(crate) evaluated: Option<PolicyVersion>,
-    /// The version of the checkpoint.
-    pub(crate) checkpointed: Option<PolicyVersion>,
 }
 
 /// How a run ended, when it did not fail.
@@ -61,8 +60,10 @@ pub(crate) struct Conductor {
     evaluated: Option<PolicyVersion>,
     /// An evaluation runs beside the training (`eval.mode = "overlap"`).
     evaluating: bool,
-    /// The last version that was checkpointed.
-    checkpointed: Option<PolicyVersion>,
+    /// A signal came.
+    interrupted: bool,
+    /// Heard during an evaluation, and for after it.
+    deferred: VecDeque<Event>,
 }
 
 impl Conductor {
@@ -77,27 +78,33 @@ impl Conductor {
     ) -> Self {
         let mut refresh = tokio::time::interval(REFRESH);
         refresh.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let Start { version, evaluated, checkpointed } = start;
-        Self { config, stage, events, books, console, refresh, version, evaluated, evaluating: false, checkpointed }
+        let Start { version, evaluated } = start;
+        let (evaluating, interrupted, deferred) = (false, false, VecDeque::new());
+        Self { config, stage, events, books, console, refresh, version, evaluated, evaluating, interrupted, deferred }
     }
 
-    /// Runs to the end, whatever it is. A failed run leaves a checkpoint too if the learner can still give one.
+    /// Runs to the end, whatever it is. A failed run leaves a checkpoint too if learner and replay can still give one.
     pub(crate) async fn conduct(&mut self) -> Result<Ending, String> {
         let played = self.play().await;
         self.books.clock.stop();
-        self.stage.freeze_generators().await.unwrap_or_else(|e| tracing::warn!("{e}"));
-        match played {
-            Ok(Ending::Done) => {
+        // Before the last evaluation and checkpoint, learner and ledger must stand at one version, whatever ended the run.
+        let settled = self.settle().await;
+        if let Err(error) = self.stage.freeze_generators().await {
+            tracing::warn!("{error}");
+        }
+        match (played, settled) {
+            (Ok(Ending::Done), Ok(())) => {
                 self.evaluate_once().await?;
-                self.checkpoint_once().await?;
-                Ok(Ending::Done)
+                self.checkpoint().await?;
+                Ok(if self.interrupted { Ending::Interrupted } else { Ending::Done })
             }
-            Ok(Ending::Interrupted) => {
-                self.checkpoint_once().await?;
+            (Ok(Ending::Interrupted), Ok(())) => {
+                self.checkpoint().await?;
                 Ok(Ending::Interrupted)
             }
-            Err(error) => {
-                if let Err(also) = self.checkpoint_once().await {
+            (Ok(_), Err(error)) => Err(error),
+            (Err(error), settled) => {
+                if let Err(also) = self.checkpoint_after(settled).await {
                     tracing::error!("no checkpoint could be written at the end: {also}");
                 }
                 Err(error)
@@ -105,8 +112,13 @@ impl Conductor {
         }
     }
 
+    async fn checkpoint_after(&mut self, settled: Result<(), String>) -> Result<(), String> {
+        settled?;
+        self.checkpoint().await
+    }
+
     async fn play(&mut self) -> Result<Ending, String> {
-        if self.version.0 == 0 && self.config.eval.at_start {
+        if self.evaluation_is_due_at_start() {
             self.evaluate_once().await?;
             self.stage.thaw_generators()?;
         }
@@ -133,8 +145,20 @@ impl Conductor {
         }
     }
 
+    /// The first evaluation, or one that the end of an earlier part of this run cut off.
+    fn evaluation_is_due_at_start(&self) -> bool {
+        let EvalConfig { every, at_start, mode, .. } = self.config.eval;
+        match self.version.0 {
+            0 => at_start,
+            step => mode == EvalMode::Pause && every > 0 && step.is_multiple_of(every),
+        }
+    }
+
     /// The wait for the next event is the run's watchdog: it names what stands still.
     async fn next_event(&mut self) -> Result<Event, String> {
+        if let Some(event) = self.deferred.pop_front() {
+            return Ok(event);
+        }
         let deadline = Duration::from_secs_f64(self.config.run.stall_seconds);
         let stalled = Instant::now() + deadline;
         loop {
@@ -174,19 +198,22 @@ impl Conductor {
                 return Ok(Some(ending));
             }
         }
-        if self.config.checkpoint.every > 0 && step.is_multiple_of(self.config.checkpoint.every) {
-            self.checkpoint_once().await?;
+        if self.config.checkpoint.due(step) {
+            self.checkpoint().await?;
         }
         self.stage.proceed()?;
         Ok(None)
     }
 
-    /// Whether the run has what it was started for.
+    /// Whether the run has what it was started for, or was interrupted while it looked.
     fn finished(&self) -> Option<Ending> {
         let reached = self.config.run.target_accuracy.is_some_and(|target| {
             self.evaluated == Some(self.version) && self.books.accuracy.is_some_and(|accuracy| accuracy >= target)
         });
-        (reached || self.version.0 >= self.config.run.max_steps).then_some(Ending::Done)
+        match reached || self.version.0 >= self.config.run.max_steps {
+            true => Some(Ending::Done),
+            false => self.interrupted.then_some(Ending::Interrupted),
+        }
     }
 
     async fn replay_says(&mut self, event: ReplayEvent) -> Result<Option<Ending>, String> {
@@ -195,6 +222,7 @@ impl Conductor {
             ReplayEvent::Exhausted => {
                 self.settle().await?;
                 if self.version.0 < self.config.run.max_steps {
+                    self.books.data_used_up();
                     tracing::info!("the data is used up after {} steps (feed.epochs)", self.version.0);
                 }
                 return Ok(Some(Ending::Done));
@@ -215,12 +243,17 @@ impl Conductor {
 
     /// A signal came: no new work; the step in progress is finished; what is in flight is listed in the checkpoint.
     async fn interrupt(&mut self) -> Result<Ending, String> {
+        self.note_interrupt();
+        self.settle().await?;
+        Ok(self.finished().unwrap_or(Ending::Interrupted))
+    }
+
+    fn note_interrupt(&mut self) {
+        self.interrupted = true;
+        self.books.board().update(|status| status.phase = Phase::Draining);
         tracing::info!(
             "interrupted: finishing the step in progress, then writing a checkpoint (a second signal stops at once)"
         );
-        self.books.board().update(|status| status.phase = Phase::Draining);
-        self.settle().await?;
-        Ok(self.finished().unwrap_or(Ending::Interrupted))
     }
 
     /// Lets the step in progress be the last, and hears what there is to hear up to it.
@@ -233,6 +266,12 @@ impl Conductor {
                     self.books.stepped(&event);
                 }
                 Event::Replay(ReplayEvent::Scored(scored)) => self.books.scored(&scored),
+                Event::Replay(ReplayEvent::Failed(problem)) | Event::SyncFailed(SyncFailed(problem)) => {
+                    return Err(problem);
+                }
+                Event::ActorFailed { role, error } if !role.is_restarted() => {
+                    return Err(format!("{role} failed: {error}"));
+                }
                 other => tracing::debug!("while draining: {other:?}"),
             }
         }
@@ -240,6 +279,9 @@ impl Conductor {
     }
 
     async fn restart(&mut self, role: Role, error: &str) -> Result<(), String> {
+        if !role.is_restarted() {
+            return Err(format!("{role} failed: {error}"));
+        }
         let restarts = self.books.restarts(role);
         if restarts > RESTARTS_PER_ACTOR {
             return Err(format!("{role} failed {restarts} times, the last time: {error}"));
@@ -248,29 +290,59 @@ impl Conductor {
         telemetry::restarted(&role.to_string());
         match role {
             Role::Generator(id) => self.stage.restart_generator(id).await,
-            Role::Verifier => self.stage.restart_verifier().await,
-            Role::Replay | Role::Learner | Role::WeightSync | Role::Evaluator => Err(format!("{role} failed: {error}")),
+            _ => self.stage.restart_verifier().await,
         }
     }
 
-    /// Evaluates the learner's present weights while everything else stands still, unless that was done.
+    /// Evaluates the learner's present weights while everything else stands still, unless that was done. A signal gives the
+    /// evaluation up.
     async fn evaluate_once(&mut self) -> Result<(), String> {
         if self.evaluated == Some(self.version) || !self.stage.evaluates() {
             return Ok(());
         }
         let training = self.books.clock.running();
         let paused = Instant::now();
+        let phase = self.books.board().snapshot().phase;
         self.books.clock.stop();
         self.books.board().update(|status| status.phase = Phase::Evaluating);
         self.stage.freeze_generators().await?;
-        let report = self.stage.evaluate(self.version).await?.await?;
-        self.note(&report);
+        if let Some(report) = self.await_evaluation().await? {
+            self.note(&report);
+        }
         self.stage.paused(paused.elapsed())?;
+        if !self.interrupted {
+            self.books.board().update(|status| status.phase = phase);
+        }
         if training {
             self.stage.thaw_generators()?;
             self.books.clock.start();
         }
         Ok(())
+    }
+
+    /// `None` if a signal came first. An actor that dies meanwhile is restarted; all else waits.
+    async fn await_evaluation(&mut self) -> Result<Option<EvalReport>, String> {
+        let report = self.stage.evaluate(self.version).await?;
+        tokio::pin!(report);
+        loop {
+            let event = tokio::select! {
+                report = &mut report => return report.map(Some),
+                event = self.events.recv() => event.ok_or_else(|| "the supervisor is gone".to_owned())?,
+                _ = self.refresh.tick() => {
+                    self.show(false);
+                    continue;
+                }
+            };
+            match event {
+                Event::Interrupted => {
+                    self.note_interrupt();
+                    return Ok(None);
+                }
+                Event::ActorFailed { role, error } => self.restart(role, &error).await?,
+                Event::Replay(ReplayEvent::Scored(scored)) => self.books.scored(&scored),
+                other => self.deferred.push_back(other),
+            }
+        }
     }
 
     /// Evaluates the learner's present weights while training goes on; skipped while another such evaluation runs.
@@ -296,7 +368,6 @@ impl Conductor {
 
     fn note(&mut self, report: &EvalReport) {
         self.evaluated = Some(report.policy_version);
-        self.books.board().update(|status| status.phase = Phase::Training);
         self.books.evaluated(report);
         self.show(true);
     }
@@ -305,23 +376,15 @@ impl Conductor {
         self.config.run.target_accuracy.is_some_and(|target| report.accuracy >= target)
     }
 
-    async fn checkpoint_once(&mut self) -> Result<(), String> {
-        if self.checkpointed == Some(self.version) && self.version.0 > 0 {
-            return Ok(());
-        }
+    async fn checkpoint(&mut self) -> Result<(), String> {
         self.stage.checkpoint(self.version, &mut self.books).await?;
-        self.checkpointed = Some(self.version);
         Ok(())
     }
 
     /// Writes the summary and stops the actors, however the run ended.
     pub(crate) async fn close(mut self, ended: &Result<Ending, String>) -> Summary {
         self.console.finish();
-        let ledger = self.stage.ledger().await.unwrap_or_else(|error| {
-            tracing::error!("the summary has no ledger: {error}");
-            LedgerTotals::default()
-        });
-        let summary = self.books.close(ended, &ledger);
+        let summary = self.books.close(ended);
         self.stage.strike().await;
         summary
     }
@@ -336,7 +399,7 @@ pub(crate) fn listen_for_signals(conductor: ractor::ActorRef<Event>) -> std::io:
             tokio::select! { _ = int.recv() => (), _ = term.recv() => () }
             if count > 1 || conductor.cast(Event::Interrupted).is_err() {
                 eprintln!("counterpoint: stopped at once; the last complete checkpoint is good");
-                std::process::exit(130);
+                std::process::exit(1);
             }
         }
     }))

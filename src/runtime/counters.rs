@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use counterpoint_replay::LedgerTotals;
 use counterpoint_rollout::telemetry;
 use serde::{Deserialize, Serialize};
 
@@ -27,10 +28,24 @@ pub(crate) fn counters(exposition: &str) -> Vec<Counter> {
         .collect()
 }
 
-/// Puts counters back after a resume.
+/// Puts counters back after a resume, except the ledger's: see [`restore_ledger`].
 pub(crate) fn restore(counters: &[Counter]) {
-    for counter in counters {
+    for counter in counters.iter().filter(|counter| !counter.name.starts_with("counterpoint_groups_")) {
         telemetry::restore_counter(&counter.name, &counter.labels, counter.value);
+    }
+}
+
+/// Sets the groups' counters to what the ledger of a checkpoint says: between its cut and the reading of the counters, groups
+/// may have gone on.
+pub(crate) fn restore_ledger(totals: &LedgerTotals) {
+    telemetry::restore_counter("counterpoint_groups_issued_total", &[], totals.issued);
+    let groups = |outcome: &str, reason: &str, count| {
+        let labels = [("outcome".to_owned(), outcome.to_owned()), ("reason".to_owned(), reason.to_owned())];
+        telemetry::restore_counter("counterpoint_groups_total", &labels, count);
+    };
+    groups("trained", "", totals.trained);
+    for (reason, count) in &totals.dropped {
+        groups("dropped", reason.label(), *count);
     }
 }
 

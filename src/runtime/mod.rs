@@ -42,9 +42,15 @@ pub fn run(config: Config, registry: &Registry, fresh: bool, console: Console) -
 }
 
 async fn conduct(prepared: Prepared, console: Console) -> Result<(), Failure> {
-    let Prepared { config, cast, books, server, exporter, start } = prepared;
+    let Prepared { config, cast, mut books, server, exporter, start } = prepared;
     let upkeep = tokio::spawn(exporter.keep_up());
-    let (stage, events) = Stage::set(cast).await.map_err(Failure::Failed)?;
+    let (stage, events) = match Stage::set(cast).await {
+        Ok(set) => set,
+        Err(error) => {
+            books.close(&Err(error.clone()));
+            return Err(Failure::Failed(error));
+        }
+    };
     let signals = listen_for_signals(stage.interrupts()).map_err(|e| Failure::Failed(format!("signals: {e}")))?;
     if let Some(server) = &server {
         server.set_ready(true);
@@ -53,11 +59,11 @@ async fn conduct(prepared: Prepared, console: Console) -> Result<(), Failure> {
     let dir = config.run.dir.clone();
     let mut conductor = Conductor::new(config, stage, events, books, console, start);
     let ended = conductor.conduct().await;
+    signals.abort();
     if let Some(server) = &server {
         server.set_ready(false);
     }
     let summary = conductor.close(&ended).await;
-    signals.abort();
     upkeep.abort();
     if let Some(server) = server {
         server.stop().await;

@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::data;
 use crate::error::Failure;
 use crate::http::{self, Bound, Exporter, Server};
-use crate::rundir::{Lengths, RunDir, RunDirError, fingerprint};
+use crate::rundir::{Lengths, RunDir, RunDirError, RunStatus, fingerprint};
 use crate::status::{Status, StatusBoard};
 
 /// Time for an engine to end.
@@ -56,6 +56,8 @@ pub(crate) fn prepare(config: Config, registry: &Registry, fresh: bool) -> Resul
         );
         return Ok(None);
     }
+    // From here on the directory must not look like a finished run's, whatever happens.
+    dir.begin().map_err(of_directory)?;
     let exporter = Exporter::install().map_err(Failure::Failed)?;
     let board = StatusBoard::new(Status {
         run_dir: config.run.dir.display().to_string(),
@@ -64,27 +66,44 @@ pub(crate) fn prepare(config: Config, registry: &Registry, fresh: bool) -> Resul
         ..Status::default()
     });
     let server = bound.map(|bound| serve(bound, &dir, &exporter, &board)).transpose()?;
-    let device = device::choose(&config.run.device).map_err(Failure::usage)?;
-    let store = CheckpointStore::open(&dir.checkpoints(), &config.model.path, config.checkpoint.keep)
-        .map_err(Failure::failed)?;
-    let loaded = checkpoint::load_latest(&dir.checkpoints(), device).map_err(Failure::failed)?;
-    let tokenizer = Tokenizer::from_dir(&config.model.path).map_err(Failure::usage)?;
-    let resumed = Resumed::from(loaded, &config.model.path, device)?;
+    let materials = match materials(&config, &dir) {
+        Ok(materials) => materials,
+        Err(failure) => {
+            Books::new(dir, board, exporter, Carried::default(), 0).close(&Err(failure.to_string()));
+            return Err(failure);
+        }
+    };
+    let Materials { tokenizer, store, resumed } = materials;
     let mut dir = dir;
     dir.truncate_to(&resumed.lengths).map_err(of_directory)?;
-    dir.begin().map_err(of_directory)?;
     counters::restore(&resumed.counters);
     let start = resumed.start();
-    if let Some(version) = start.checkpointed {
+    if let Some(cut) = &resumed.cut {
+        counters::restore_ledger(&cut.totals);
         telemetry::resumed();
-        let again = resumed.cut.as_ref().map_or(0, |cut| cut.in_flight.len());
-        tracing::info!("resumed from step {}, {again} groups are issued again", version.0);
+        tracing::info!("resumed from step {}, {} groups are issued again", start.version.0, cut.in_flight.len());
     }
     let mut books =
         Books::new(dir, board, exporter.clone(), resumed.carried.clone(), config.telemetry.samples_per_step);
     books.resume_at(start.version.0);
     let cast = cast(&config, resumed, Parts { prompts, held_out, verifier, tokenizer, store })?;
     Ok(Some(Prepared { config, cast, books, server, exporter, start }))
+}
+
+/// What is read from the model's directory and the run's checkpoints.
+struct Materials {
+    tokenizer: Tokenizer,
+    store: CheckpointStore,
+    resumed: Resumed,
+}
+
+fn materials(config: &Config, dir: &RunDir) -> Result<Materials, Failure> {
+    let device = device::choose(&config.run.device).map_err(Failure::usage)?;
+    let store = CheckpointStore::open(&dir.checkpoints(), &config.model.path, config.checkpoint.keep)
+        .map_err(Failure::failed)?;
+    let loaded = checkpoint::load_latest(&dir.checkpoints(), device).map_err(Failure::failed)?;
+    let tokenizer = Tokenizer::from_dir(&config.model.path).map_err(Failure::usage)?;
+    Ok(Materials { tokenizer, store, resumed: Resumed::from(loaded, &config.model.path, device)? })
 }
 
 /// A directory that is no model gets its clear line before anything is created.
@@ -100,8 +119,7 @@ fn finished(config: &Config, dir: &RunDir) -> bool {
     dir.previous().is_some_and(|summary| {
         let reached =
             matches!((summary.accuracy_end, config.run.target_accuracy), (Some(end), Some(target)) if end >= target);
-        let exhausted = summary.steps < config.run.max_steps && !reached && config.feed.epochs.is_some();
-        summary.status == "done" && (summary.steps >= config.run.max_steps || reached || exhausted)
+        summary.status == RunStatus::Done && (summary.steps >= config.run.max_steps || reached || summary.data_used_up)
     })
 }
 
@@ -141,12 +159,19 @@ impl Resumed {
             });
         };
         let LoadedCheckpoint { path, model, flat, optimizer, version, extras } = loaded;
+        let cut: Cut = extra(&extras, "replay.json", &path)?;
+        if cut.completed != version {
+            let (path, of) = (path.display(), cut.completed);
+            return Err(Failure::Failed(format!(
+                "{path}: the weights are {version}, the ledger is of {of}; remove it to go on from the one before"
+            )));
+        }
         Ok(Self {
             model: Arc::new(model),
             flat,
             optimizer: Some(optimizer),
             checkpoint: Some(version),
-            cut: Some(extra(&extras, "replay.json", &path)?),
+            cut: Some(cut),
             carried: extra(&extras, "books.json", &path)?,
             counters: extra(&extras, "counters.json", &path)?,
             lengths: extra(&extras, "lengths.json", &path)?,
@@ -155,7 +180,7 @@ impl Resumed {
 
     fn start(&self) -> Start {
         let version = self.checkpoint.unwrap_or_default();
-        Start { version, evaluated: self.carried.evaluated, checkpointed: self.checkpoint }
+        Start { version, evaluated: self.carried.evaluated }
     }
 }
 
@@ -253,7 +278,9 @@ fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Cast, Failure
         version: start.version,
         learner_credits: config.learner.prefetch + 1,
         evaluator,
-        eval_deadline: Duration::from_secs_f64(config.eval.timeout_seconds),
+        // One evaluation may wait for another that runs beside the training; the evaluator's own deadline comes first.
+        eval_deadline: Duration::from_secs_f64(2.0 * config.eval.timeout_seconds) + STOP_DEADLINE,
+        patience: Duration::from_secs_f64(config.run.stall_seconds.max(300.0)),
     })
 }
 

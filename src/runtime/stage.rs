@@ -10,20 +10,17 @@ use counterpoint_generator::{
 };
 use counterpoint_learner::{Extra, LearnerActor, LearnerActorMsg, LearnerArgs, SaveState};
 use counterpoint_policy::{LoadWeights, Snapshot};
-use counterpoint_replay::{Cut, LedgerTotals, ReplayActor, ReplayArgs, ReplayMsg};
+use counterpoint_replay::{Cut, ReplayActor, ReplayArgs, ReplayMsg};
 use counterpoint_rollout::contract::{GeneratorEvent, LearnerEvent, LearnerMsg, ReplayEvent};
 use counterpoint_rollout::{GeneratorId, GeneratorMsg, PolicyVersion, VerifierMsg, telemetry};
 use counterpoint_verifier::{PoolArgs, PoolMsg, VerifierPool};
 use counterpoint_weight_sync::{SyncFailed, WeightSyncActor, WeightSyncArgs, WeightSyncMsg};
-use ractor::{Actor, ActorRef, DerivedActorRef, Message};
+use ractor::{Actor, ActorRef, ActorStatus, DerivedActorRef, Message};
 use tokio::sync::mpsc;
 
 use super::ask;
 use super::books::Books;
 use super::supervisor::{Event, Role, Roles, Supervisor, SupervisorState};
-
-/// Time for an actor to answer a question that only needs its attention (an optimiser step may be under way).
-const ATTENTION: Duration = Duration::from_secs(300);
 
 /// Time for an actor and its engine to end.
 const STOP: Duration = Duration::from_secs(30);
@@ -45,6 +42,8 @@ pub(crate) struct Cast {
     pub(crate) evaluator:
         Option<Box<dyn FnOnce(DerivedActorRef<VerifierMsg>) -> counterpoint_generator::EvaluatorStart + Send>>,
     pub(crate) eval_deadline: Duration,
+    /// Time for an actor to answer a question that needs its attention; an optimiser step or a checkpoint may be under way.
+    pub(crate) patience: Duration,
 }
 
 /// Whom the learner talks to.
@@ -69,6 +68,7 @@ pub(crate) struct Stage {
     window: usize,
     version: PolicyVersion,
     eval_deadline: Duration,
+    patience: Duration,
 }
 
 impl Stage {
@@ -110,6 +110,7 @@ impl Stage {
             window: cast.window,
             version: cast.version,
             eval_deadline: cast.eval_deadline,
+            patience: cast.patience,
         };
         tell(&stage.replay, ReplayMsg::VerifierUp { mailbox: stage.verifier.get_derived() })?;
         let credits = cast.learner_credits;
@@ -184,20 +185,26 @@ impl Stage {
         tell(&self.replay, ReplayMsg::Hold)?;
         let (reply, answer) = ask::reply();
         tell(&self.learner, LearnerActorMsg::Quiesce(reply))?;
-        ask::answer(answer, "the learner to end the step in progress", ATTENTION).await
+        ask::answer(answer, "the learner to end the step in progress", self.patience).await
     }
 
     /// Generators stop between two decode steps, and deadlines stop running.
+    ///
+    /// A generator that is dead stands still too; the supervisor reports it.
     pub(crate) async fn freeze_generators(&self) -> Result<(), String> {
         tell(&self.replay, ReplayMsg::Hold)?;
+        tell(&self.weight_sync, WeightSyncMsg::Hold)?;
         let mut frozen = Vec::new();
         for (id, generator) in &self.generators {
             let (reply, answer) = ask::reply();
-            tell(generator, GeneratorActorMsg::from(GeneratorMsg::Freeze(reply)))?;
-            frozen.push((id, answer));
+            if tell(generator, GeneratorActorMsg::from(GeneratorMsg::Freeze(reply))).is_ok() {
+                frozen.push((id, answer));
+            }
         }
         for (id, answer) in frozen {
-            ask::answer(answer, &format!("{id} to stand still"), ATTENTION).await?;
+            if let Err(error) = ask::answer(answer, &format!("{id} to stand still"), self.patience).await {
+                tracing::warn!("{error}");
+            }
         }
         Ok(())
     }
@@ -205,8 +212,10 @@ impl Stage {
     /// The opposite of [`Self::freeze_generators`].
     pub(crate) fn thaw_generators(&self) -> Result<(), String> {
         for generator in self.generators.values() {
-            tell(generator, GeneratorActorMsg::from(GeneratorMsg::Thaw))?;
+            // One that is dead is restarted, unfrozen.
+            drop(generator.cast(GeneratorActorMsg::from(GeneratorMsg::Thaw)));
         }
+        tell(&self.weight_sync, WeightSyncMsg::Release)?;
         tell(&self.replay, ReplayMsg::Release)
     }
 
@@ -219,13 +228,13 @@ impl Stage {
     pub(crate) async fn evaluate(
         &self,
         version: PolicyVersion,
-    ) -> Result<impl Future<Output = Result<EvalReport, String>> + Send + 'static, String> {
+    ) -> Result<impl Future<Output = Result<EvalReport, String>> + Send + use<>, String> {
         let Some(evaluator) = &self.evaluator else {
             return Err("there is no evaluator (data.eval is not set)".to_owned());
         };
         let (reply, answer) = ask::reply();
         tell(&self.learner, LearnerActorMsg::TakeSnapshot(reply))?;
-        let snapshot = ask::answer(answer, "the learner's weights, to evaluate them", ATTENTION).await?;
+        let snapshot = ask::answer(answer, "the learner's weights, to evaluate them", self.patience).await?;
         let (reply, answer) = ask::reply();
         tell(evaluator, EvaluatorMsg::Evaluate(Evaluate { snapshot, step: version.0, reply }))?;
         let (deadline, what) = (self.eval_deadline, format!("the evaluation of {version}"));
@@ -239,21 +248,14 @@ impl Stage {
     pub(crate) async fn checkpoint(&self, version: PolicyVersion, books: &mut Books) -> Result<PathBuf, String> {
         let (reply, answer) = ask::reply::<Cut>();
         tell(&self.replay, ReplayMsg::Cut(reply))?;
-        let cut = ask::answer(answer, "the replay actor's part of the checkpoint", ATTENTION).await?;
+        let cut = ask::answer(answer, "the replay actor's part of the checkpoint", self.patience).await?;
         let mut extras = books.carried_over()?;
         extras.push(("replay.json".to_owned(), serde_json::to_vec(&cut).map_err(|e| format!("replay.json: {e}"))?));
         let extras = extras.into_iter().map(|(name, bytes)| Extra { name, bytes }).collect();
         let (reply, answer) = ask::reply();
-        tell(&self.learner, LearnerActorMsg::SaveState(SaveState { extras, reply }))?;
-        let written = ask::answer(answer, &format!("the checkpoint of {version}"), ATTENTION).await?;
+        tell(&self.learner, LearnerActorMsg::SaveState(SaveState { version, extras, reply }))?;
+        let written = ask::answer(answer, &format!("the checkpoint of {version}"), self.patience).await?;
         written.map_err(|e| format!("the checkpoint of {version} could not be written: {e}"))
-    }
-
-    /// The ledger's totals.
-    pub(crate) async fn ledger(&self) -> Result<LedgerTotals, String> {
-        let (reply, answer) = ask::reply();
-        tell(&self.replay, ReplayMsg::Totals(reply))?;
-        ask::answer(answer, "the ledger's totals", ATTENTION).await
     }
 
     /// What the replay actor waits for, in words.
@@ -288,6 +290,9 @@ impl Stage {
 }
 
 async fn stop<M: Message>(actor: ActorRef<M>, name: &str) {
+    if actor.get_status() == ActorStatus::Stopped {
+        return;
+    }
     if let Err(error) = actor.stop_and_wait(None, Some(STOP)).await {
         tracing::warn!("{name} did not stop within {} s: {error}", STOP.as_secs());
     }
@@ -306,7 +311,7 @@ impl Link<'_> {
     async fn spawn<A: Actor>(&self, role: Role, actor: A, args: A::Arguments) -> Result<ActorRef<A::Msg>, String> {
         let spawned = Actor::spawn_linked(None, actor, args, self.supervisor.get_cell()).await;
         let (actor, _) = spawned.map_err(|error| format!("{role} did not start: {error}"))?;
-        self.roles.assign(&actor.get_cell(), role);
+        self.roles.assign(&actor.get_cell(), role).map_err(|error| format!("{role} failed: {error}"))?;
         telemetry::supervised(&role.to_string());
         Ok(actor)
     }

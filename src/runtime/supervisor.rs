@@ -32,6 +32,13 @@ pub(crate) enum Role {
     Evaluator,
 }
 
+impl Role {
+    /// Whether a dead one is replaced. The others hold what cannot be had again, and their death ends the run.
+    pub(crate) fn is_restarted(self) -> bool {
+        matches!(self, Self::Generator(_) | Self::Verifier)
+    }
+}
+
 impl std::fmt::Display for Role {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -90,16 +97,36 @@ event_of!(LearnerEvent => Stepped, ReplayEvent => Replay, SyncFailed => SyncFail
 
 /// Who is who among the linked actors. Filled by the one who spawns, read by the supervisor.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Roles(Arc<Mutex<HashMap<ActorId, Role>>>);
+pub(crate) struct Roles(Arc<Mutex<Register>>);
+
+#[derive(Debug, Default)]
+struct Register {
+    roles: HashMap<ActorId, Role>,
+    /// Actors that died before their role was known: an engine can fail while its actor is still being spawned.
+    early: HashMap<ActorId, String>,
+}
 
 impl Roles {
-    /// Notes the role of an actor.
-    pub(crate) fn assign(&self, actor: &ActorCell, role: Role) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(actor.get_id(), role);
+    /// Notes the role of an actor; `Err` with its last words if it is dead already.
+    pub(crate) fn assign(&self, actor: &ActorCell, role: Role) -> Result<(), String> {
+        let mut register = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match register.early.remove(&actor.get_id()) {
+            Some(error) => Err(error),
+            None => {
+                register.roles.insert(actor.get_id(), role);
+                Ok(())
+            }
+        }
     }
 
-    fn of(&self, actor: &ActorCell) -> Option<Role> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&actor.get_id()).copied()
+    /// The role of an actor that died; if it has none yet, [`Self::assign`] will say what happened.
+    fn died(&self, actor: &ActorCell, error: &str) -> Option<Role> {
+        let mut register = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let role = register.roles.get(&actor.get_id()).copied();
+        if role.is_none() {
+            register.early.insert(actor.get_id(), error.to_owned());
+        }
+        role
     }
 }
 
@@ -145,10 +172,11 @@ impl Actor for Supervisor {
         event: SupervisionEvent,
         state: &mut SupervisorState,
     ) -> Result<(), ActorProcessingErr> {
-        if let SupervisionEvent::ActorFailed(actor, error) = event
-            && let Some(role) = state.roles.of(&actor)
-        {
-            state.tell(Event::ActorFailed { role, error: error.to_string() });
+        if let SupervisionEvent::ActorFailed(actor, error) = event {
+            let error = error.to_string();
+            if let Some(role) = state.roles.died(&actor, &error) {
+                state.tell(Event::ActorFailed { role, error });
+            }
         }
         Ok(())
     }

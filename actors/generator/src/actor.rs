@@ -11,7 +11,7 @@ use std::time::Duration;
 use counterpoint_policy::{LoadWeights, Snapshot, Tokenizer};
 use counterpoint_rollout::contract::GeneratorEvent;
 use counterpoint_rollout::{
-    DropReason, GeneratorId, GeneratorMsg, GroupId, Lease, check_invariant, invariant::Invariant,
+    DropReason, GeneratorId, GeneratorMsg, GroupId, Lease, check_invariant, convertible, invariant::Invariant,
 };
 use crossbeam::channel::TrySendError;
 use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
@@ -158,31 +158,4 @@ fn start_engine(
     EngineThread::spawn(&name, capacity, body, move |outcome| drop(end.cast(GeneratorActorMsg::Ended(outcome))))
 }
 
-impl From<GeneratorMsg> for GeneratorActorMsg {
-    fn from(message: GeneratorMsg) -> Self {
-        Self::Generator(message)
-    }
-}
-
-impl From<LoadWeights> for GeneratorActorMsg {
-    fn from(load: LoadWeights) -> Self {
-        Self::Load(load)
-    }
-}
-
-/// ractor hands an undeliverable message back in its sender's type.
-impl TryFrom<GeneratorActorMsg> for GeneratorMsg {
-    type Error = GeneratorActorMsg;
-
-    fn try_from(message: GeneratorActorMsg) -> Result<Self, GeneratorActorMsg> {
-        if let GeneratorActorMsg::Generator(message) = message { Ok(message) } else { Err(message) }
-    }
-}
-
-impl TryFrom<GeneratorActorMsg> for LoadWeights {
-    type Error = GeneratorActorMsg;
-
-    fn try_from(message: GeneratorActorMsg) -> Result<Self, GeneratorActorMsg> {
-        if let GeneratorActorMsg::Load(load) = message { Ok(load) } else { Err(message) }
-    }
-}
+convertible! { GeneratorActorMsg { Generator(GeneratorMsg), Load(LoadWeights) } }

@@ -1,4 +1,4 @@
-use counterpoint_policy::PolicyError;
+use counterpoint_policy::{PolicyError, plain};
 use counterpoint_rollout::GroupId;
 
 /// What can go wrong while sampling.
@@ -9,7 +9,7 @@ pub enum GeneratorError {
     Policy(#[from] PolicyError),
     /// A tensor operation of the engine itself failed.
     #[error("sampling: {0}")]
-    Tensor(#[from] tch::TchError),
+    Tensor(String),
     /// The engine was set up with values that cannot work.
     #[error("engine options: {0}")]
     Options(String),
@@ -33,10 +33,24 @@ pub enum GeneratorError {
         /// The weights that produced it.
         version: counterpoint_rollout::PolicyVersion,
     },
+    /// Tokens cannot be drawn: some row has no number of its own, or some number no row.
+    #[error("{rows} rows of logits and {uniforms} uniform numbers: each row needs exactly one")]
+    Uniforms {
+        /// Rows of logits.
+        rows: i64,
+        /// Uniform numbers.
+        uniforms: usize,
+    },
     /// The engine's thread panicked.
     #[error("the engine's thread panicked: {0}")]
     Panicked(String),
     /// The operating system refused a thread.
     #[error("cannot start the engine's thread: {0}")]
     Thread(std::io::Error),
+}
+
+impl From<tch::TchError> for GeneratorError {
+    fn from(error: tch::TchError) -> Self {
+        Self::Tensor(plain(&error))
+    }
 }

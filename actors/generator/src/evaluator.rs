@@ -2,7 +2,8 @@
 //! judged by the same verifier that judges training.
 //!
 //! One evaluation at a time, others wait in order. Each has a deadline, after which its requester is told what was missing.
-//! All evaluations of a run share their noise, so they differ by the weights alone.
+//! All evaluations of a run share their noise, so they differ by the weights alone. Answers whose verdicts are lost with a
+//! verifier are kept and judged by the next one; those lost twice count as void.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -47,11 +48,23 @@ pub enum EvaluatorMsg {
     /// By its engine: this prompt was not sampled.
     Unanswered(u64, GroupId),
     /// By the verifier; `None` if it was lost.
-    Judged(u64, Arc<Group>, Option<Vec<Verdict>>),
+    Judged(Asked, Option<Vec<Verdict>>),
     /// By the timer: the evaluation has taken too long.
     Expired(u64),
     /// By its engine: it is over.
     Ended(Result<(), GeneratorError>),
+}
+
+/// A question to the verifier.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Which evaluation.
+    run: u64,
+    group: Arc<Group>,
+    /// Which verifier, counted from 0: its successor may be up before the news of what it lost is here.
+    verifier: u64,
+    /// Whether an earlier verifier was lost with this question.
+    again: bool,
 }
 
 /// A request for one evaluation.
@@ -91,6 +104,8 @@ pub struct EvaluatorState {
     /// Taken when the actor stops.
     engine: Option<EngineThread<Job, Abort>>,
     verifier: DerivedActorRef<VerifierMsg>,
+    /// How many verifiers there were before this one.
+    replaced: u64,
     verify_deadline: Duration,
     timeout: Duration,
     samples: u32,
@@ -105,6 +120,8 @@ struct Running {
     request: Evaluate,
     tally: EvalTally,
     sampled: u64,
+    /// Groups that wait for the next verifier.
+    lost: Vec<Arc<Group>>,
     started: Instant,
     timer: JoinHandle<Result<(), ractor::MessagingErr<EvaluatorMsg>>>,
 }
@@ -133,8 +150,19 @@ impl Actor for EvaluatorActor {
         let timeout = Duration::from_secs_f64(start.config.timeout_seconds);
         let (samples, prompts) = (start.config.samples, start.prompts.len() as u64);
         let engine = Some(start_engine(&myself, start)?);
-        let (waiting, running, runs) = (VecDeque::new(), None, 0);
-        Ok(EvaluatorState { engine, verifier, verify_deadline, timeout, samples, prompts, waiting, running, runs })
+        let (waiting, running, runs, replaced) = (VecDeque::new(), None, 0, 0);
+        Ok(EvaluatorState {
+            engine,
+            verifier,
+            replaced,
+            verify_deadline,
+            timeout,
+            samples,
+            prompts,
+            waiting,
+            running,
+            runs,
+        })
     }
 
     async fn handle(
@@ -145,10 +173,10 @@ impl Actor for EvaluatorActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             EvaluatorMsg::Evaluate(request) => state.evaluate(request, &myself),
-            EvaluatorMsg::VerifierUp(verifier) => state.verifier = verifier,
+            EvaluatorMsg::VerifierUp(verifier) => state.verifier_up(verifier, &myself),
             EvaluatorMsg::Sampled(run, group) => state.sampled(run, *group, &myself),
             EvaluatorMsg::Unanswered(run, group) => state.unanswered(run, group, &myself),
-            EvaluatorMsg::Judged(run, group, verdicts) => state.judged(run, &group, verdicts.as_deref(), &myself),
+            EvaluatorMsg::Judged(asked, verdicts) => state.judged(asked, verdicts.as_deref(), &myself),
             EvaluatorMsg::Expired(run) => state.expired(run, &myself),
             EvaluatorMsg::Ended(outcome) => outcome?,
         }
@@ -181,7 +209,7 @@ impl EvaluatorState {
         let _ = engine.work.try_send(Job { run, snapshot: Arc::clone(&request.snapshot) });
         let timer = myself.send_after(self.timeout, move || EvaluatorMsg::Expired(run));
         let tally = EvalTally::new(self.samples);
-        self.running = Some(Running { request, tally, sampled: 0, started: Instant::now(), timer });
+        self.running = Some(Running { request, tally, sampled: 0, lost: Vec::new(), started: Instant::now(), timer });
         self.finish_if_complete(myself);
     }
 
@@ -194,15 +222,29 @@ impl EvaluatorState {
     fn sampled(&mut self, run: u64, group: Group, myself: &ActorRef<EvaluatorMsg>) {
         let Some(running) = self.present(run) else { return };
         running.sampled += 1;
-        let group = Arc::new(group);
-        let (judged, of) = (myself.clone(), Arc::clone(&group));
+        self.ask(Arc::new(group), false, myself);
+    }
+
+    /// Asks the present verifier about a group of the present evaluation.
+    fn ask(&self, group: Arc<Group>, again: bool, myself: &ActorRef<EvaluatorMsg>) {
+        let asked = Asked { run: self.runs, group: Arc::clone(&group), verifier: self.replaced, again };
+        let judged = myself.clone();
         let reply = Reply::new(move |verdicts: Result<Vec<Verdict>, _>| {
             // Nobody to tell if this actor has stopped.
-            let _ = judged.cast(EvaluatorMsg::Judged(run, of, verdicts.ok()));
+            let _ = judged.cast(EvaluatorMsg::Judged(asked, verdicts.ok()));
         });
         let request = VerifyRequest { group, deadline: self.verify_deadline, reply };
         // If the verifier is gone, the request is dropped, and its reply reports that.
         let _ = self.verifier.send_message(VerifierMsg::Verify(request));
+    }
+
+    fn verifier_up(&mut self, verifier: DerivedActorRef<VerifierMsg>, myself: &ActorRef<EvaluatorMsg>) {
+        self.verifier = verifier;
+        self.replaced += 1;
+        let lost = self.running.as_mut().map_or_else(Vec::new, |running| std::mem::take(&mut running.lost));
+        for group in lost {
+            self.ask(group, true, myself);
+        }
     }
 
     fn unanswered(&mut self, run: u64, group: GroupId, myself: &ActorRef<EvaluatorMsg>) {
@@ -216,10 +258,18 @@ impl EvaluatorState {
         self.finish_if_complete(myself);
     }
 
-    fn judged(&mut self, run: u64, group: &Group, verdicts: Option<&[Verdict]>, myself: &ActorRef<EvaluatorMsg>) {
+    fn judged(&mut self, asked: Asked, verdicts: Option<&[Verdict]>, myself: &ActorRef<EvaluatorMsg>) {
+        let Asked { run, group, verifier, again } = asked;
+        let replaced = self.replaced;
         let Some(running) = self.present(run) else { return };
-        running.tally.add(&group.completions, verdicts);
-        self.finish_if_complete(myself);
+        if verdicts.is_some() || again {
+            running.tally.add(&group.completions, verdicts);
+            self.finish_if_complete(myself);
+        } else if verifier == replaced {
+            running.lost.push(group);
+        } else {
+            self.ask(group, true, myself);
+        }
     }
 
     fn finish_if_complete(&mut self, myself: &ActorRef<EvaluatorMsg>) {

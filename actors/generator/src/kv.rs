@@ -115,6 +115,7 @@ impl KvStore {
         loaded: PolicyVersion,
         places: &[(usize, usize)],
     ) -> Result<(), PolicyError> {
+        // No data leads here: the engine attaches what it has just computed, or what it kept and compared with its weights.
         assert_eq!(prefix.version, loaded, "a sequence may only start on a cache of the loaded weights");
         let columns = prefix.data.size()[4];
         self.reserve(columns)?;
@@ -188,6 +189,7 @@ impl KvStore {
         if columns <= self.columns {
             return Ok(());
         }
+        // No data leads here: a request that could grow longer is refused when it is submitted.
         assert!(columns <= self.longest_allowed, "{columns} columns, but at most {} are allowed", self.longest_allowed);
         let grown = (2 * self.columns).max(columns).min(self.longest_allowed);
         let data = self.shape.zeros(self.slots, grown)?;

@@ -29,7 +29,7 @@ pub use config::{EvalConfig, EvalMode, GeneratorConfig};
 pub use engine::Engine;
 pub use error::GeneratorError;
 pub use eval_report::{EvalReport, EvalTally, PassAtK, pass_at_k};
-pub use evaluator::{Evaluate, EvaluatorActor, EvaluatorMsg, EvaluatorStart, EvaluatorState, FIRST_EVAL_GROUP};
+pub use evaluator::{Asked, Evaluate, EvaluatorActor, EvaluatorMsg, EvaluatorStart, EvaluatorState, FIRST_EVAL_GROUP};
 pub use request::{Detokenize, EngineOptions, Event, Noise, OnSwap, Request, Sampled, detokenizer};
 pub use sample::{Drawn, draw};
 pub use sample_all::{Outcome, SampleAll, sample_all};

@@ -23,7 +23,9 @@ pub struct Drawn {
 /// noise. The results reach the host in one transfer.
 pub fn draw(logits: &Tensor, uniforms: &[f32], temperature: f64) -> Result<Vec<Drawn>, GeneratorError> {
     let (rows, vocabulary) = logits.size2()?;
-    assert_eq!(rows as usize, uniforms.len(), "one uniform number per row");
+    if rows != uniforms.len() as i64 {
+        return Err(GeneratorError::Uniforms { rows, uniforms: uniforms.len() });
+    }
     let scaled = if temperature == 0.0 || temperature == 1.0 {
         logits.shallow_clone()
     } else {
@@ -125,6 +127,12 @@ mod tests {
             assert_eq!(drawn.token, 1);
             assert!((f64::from(drawn.logprob) - reference(&logits, 1.0)[1].ln()).abs() < 1e-6);
         }
+    }
+
+    #[test]
+    fn a_row_without_its_own_uniform_number_is_an_error() {
+        let error = draw(&Tensor::from_slice(&[0f32, 1.0]).view([1, 2]), &[0.5, 0.5], 1.0).unwrap_err();
+        assert_eq!(error.to_string(), "1 rows of logits and 2 uniform numbers: each row needs exactly one");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use counterpoint_rollout::panic_text;
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use tokio::sync::oneshot;
 
@@ -35,7 +36,7 @@ impl<W: Send + 'static, C: Send + 'static> EngineThread<W, C> {
         let (end, ended) = oneshot::channel();
         let run = move || {
             let outcome = catch_unwind(AssertUnwindSafe(|| body(work_received, control_received)));
-            on_end(outcome.unwrap_or_else(|panic| Err(GeneratorError::Panicked(text_of(&*panic)))));
+            on_end(outcome.unwrap_or_else(|panic| Err(GeneratorError::Panicked(panic_text(&*panic).to_owned()))));
             // The actor may be gone by now, and then nobody waits.
             let _ = end.send(());
         };
@@ -53,11 +54,6 @@ impl<W: Send + 'static, C: Send + 'static> EngineThread<W, C> {
             tracing::error!(thread = name, "panicked while it reported its end");
         }
     }
-}
-
-fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("no message").to_owned()
 }
 
 #[cfg(test)]

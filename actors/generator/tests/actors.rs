@@ -16,7 +16,7 @@ use counterpoint_policy::{LoadWeights, Loaded, ModelConfig, Tokenizer};
 use counterpoint_rollout::contract::GeneratorEvent;
 use counterpoint_rollout::{
     DropReason, GeneratorId, GeneratorMsg, Group, GroupId, Lease, Lost, PolicyVersion, Prompt, PromptContent, Reply,
-    Verdict, VerifierMsg,
+    Verdict, VerifierMsg, VoidReason,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
 use tokio::sync::{mpsc, oneshot};
@@ -241,15 +241,17 @@ async fn a_failing_engine_fails_the_actor_and_whoever_waits_hears_of_it() {
     timeout(PATIENCE, generator.joined).await.expect("the actor lives on without an engine").unwrap();
 }
 
-/// Judges an answer right if it has an even number of tokens, and loses every group of a prompt that says so.
+/// Judges an answer right if it has an even number of tokens, and has no verdict for one prompt.
 fn judge(mut requests: mpsc::UnboundedReceiver<VerifierMsg>) {
     tokio::spawn(async move {
         while let Some(VerifierMsg::Verify(request)) = requests.recv().await {
-            if request.group.lease.prompt.id == "4+4=" {
-                continue;
-            }
+            let void = request.group.lease.prompt.id == "4+4=";
             let even = |c: &counterpoint_rollout::Completion| c.tokens.len().is_multiple_of(2);
-            let verdict = |c| if even(c) { Verdict::Correct } else { Verdict::Incorrect };
+            let verdict = |c| match even(c) {
+                _ if void => Verdict::Void(VoidReason::Timeout),
+                true => Verdict::Correct,
+                false => Verdict::Incorrect,
+            };
             let verdicts = request.group.completions.iter().map(verdict).collect();
             request.reply.send(verdicts);
         }
@@ -285,7 +287,7 @@ fn evaluate(
 }
 
 #[tokio::test]
-async fn evaluations_count_what_is_lost_or_unfit_as_wrong_and_repeat_themselves() {
+async fn evaluations_count_what_is_void_or_unfit_as_wrong_and_repeat_themselves() {
     let (verifier, requests) = probe().await;
     judge(requests);
     let evaluator = evaluator(&["1+1=", "2+2=", "4+4=", "123456789+123456789=", "3+3="], 60.0, verifier).await;
@@ -313,13 +315,68 @@ async fn an_evaluation_that_takes_too_long_is_answered_with_what_was_missing() {
     evaluator.stop(None);
 }
 
-#[tokio::test]
-async fn a_verifier_that_dies_makes_void_answers() {
-    let (verifier, requests) = probe::<VerifierMsg>().await;
-    drop(requests);
-    verifier.stop_and_wait(None, None).await.unwrap();
+/// The next question. The engine samples in real time: the paused clock stands still meanwhile.
+async fn question(requests: &mut mpsc::UnboundedReceiver<VerifierMsg>) -> counterpoint_rollout::VerifyRequest {
+    let (asked, wait) = std::sync::mpsc::channel::<()>();
+    let clock_stands = tokio::task::spawn_blocking(move || wait.recv().is_err());
+    let Some(VerifierMsg::Verify(request)) = requests.recv().await else { panic!("the evaluator asks") };
+    drop(asked);
+    assert!(clock_stands.await.unwrap());
+    request
+}
+
+fn all_right(request: counterpoint_rollout::VerifyRequest) {
+    let verdicts = vec![Verdict::Correct; request.group.completions.len()];
+    request.reply.send(verdicts);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_verifier_loses_is_asked_again_once_the_next_one_is_up() {
+    let (verifier, mut requests) = probe::<VerifierMsg>().await;
+    let evaluator = evaluator(&["1+1=", "2+2="], 60.0, verifier).await;
+    let report = evaluate(&evaluator, 0);
+    let (early, late) = (question(&mut requests).await, question(&mut requests).await);
+    let mut groups = [early.group.id(), late.group.id()];
+    groups.sort();
+    drop(early); // the news of one loss comes before the next verifier, that of the other after it
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let (next, mut requests) = probe::<VerifierMsg>().await;
+    evaluator.cast(EvaluatorMsg::VerifierUp(next)).unwrap();
+    let first = question(&mut requests).await;
+    drop(late);
+    let second = question(&mut requests).await;
+    let mut asked = [first.group.id(), second.group.id()];
+    asked.sort();
+    assert_eq!(asked, groups);
+    all_right(first);
+    all_right(second);
+    let report = report.await.unwrap().unwrap().unwrap();
+    assert_eq!((report.accuracy, report.void_share), (1.0, 0.0));
+    assert!(requests.try_recv().is_err(), "each was asked once");
+    evaluator.stop(None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_two_verifiers_lose_counts_as_void() {
+    let (verifier, mut requests) = probe::<VerifierMsg>().await;
     let evaluator = evaluator(&["1+1="], 60.0, verifier).await;
-    let report = answer(evaluate(&evaluator, 0)).await.unwrap().unwrap();
+    let report = evaluate(&evaluator, 0);
+    drop(question(&mut requests).await);
+    let (next, mut requests) = probe::<VerifierMsg>().await;
+    evaluator.cast(EvaluatorMsg::VerifierUp(next)).unwrap();
+    drop(question(&mut requests).await);
+    let report = report.await.unwrap().unwrap().unwrap();
     assert_eq!((report.accuracy, report.void_share), (0.0, 1.0));
+    evaluator.stop(None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_next_verifier_the_evaluation_ends_with_its_timeout() {
+    let (verifier, mut requests) = probe::<VerifierMsg>().await;
+    let evaluator = evaluator(&["1+1="], 60.0, verifier).await;
+    let report = evaluate(&evaluator, 0);
+    drop(question(&mut requests).await);
+    let problem = report.await.unwrap().unwrap().unwrap_err();
+    assert!(problem.contains("1 were sampled and 0 judged"), "{problem}");
     evaluator.stop(None);
 }

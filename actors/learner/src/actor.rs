@@ -8,7 +8,7 @@ use std::time::Duration;
 use counterpoint_policy::Snapshot;
 use counterpoint_rollout::contract::{LearnerEvent, LearnerMsg};
 use counterpoint_rollout::invariant::Invariant;
-use counterpoint_rollout::{Batch, PolicyVersion, Reply, check_invariant, telemetry};
+use counterpoint_rollout::{Batch, PolicyVersion, Reply, check_invariant, convertible, telemetry};
 use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
 
 use crate::engine::{Command, Engine, EngineEvent, EngineSettings, SaveRequest};
@@ -38,25 +38,15 @@ pub enum LearnerActorMsg {
 /// A checkpoint to be written; see [`CheckpointStore`](crate::CheckpointStore).
 #[derive(Debug)]
 pub struct SaveState {
+    /// The version that the extras belong to. If the learner holds another, the save is refused.
+    pub version: PolicyVersion,
     /// Files to add to it: the replay actor's cut, counters.
     pub extras: Vec<Extra>,
     /// Its directory, or why there is none. Training goes on either way.
     pub reply: Reply<Result<PathBuf, LearnerError>>,
 }
 
-impl From<LearnerMsg> for LearnerActorMsg {
-    fn from(message: LearnerMsg) -> Self {
-        Self::Learner(message)
-    }
-}
-
-impl TryFrom<LearnerActorMsg> for LearnerMsg {
-    type Error = ();
-
-    fn try_from(message: LearnerActorMsg) -> Result<Self, ()> {
-        if let LearnerActorMsg::Learner(message) = message { Ok(message) } else { Err(()) }
-    }
-}
+convertible! { LearnerActorMsg { Learner(LearnerMsg) } }
 
 /// Start arguments.
 pub struct LearnerArgs {
@@ -137,8 +127,8 @@ impl Actor for LearnerActor {
             LearnerActorMsg::Paused(pause) => state.engine.send(Command::Paused(pause))?,
             LearnerActorMsg::Quiesce(reply) => state.quiesce(reply),
             LearnerActorMsg::TakeSnapshot(reply) => state.engine.send(Command::Snapshot(reply))?,
-            LearnerActorMsg::SaveState(SaveState { extras, reply }) => {
-                state.engine.send(Command::Save(SaveRequest { extras, reply }))?;
+            LearnerActorMsg::SaveState(SaveState { version, extras, reply }) => {
+                state.engine.send(Command::Save(SaveRequest { version, extras, reply }))?;
             }
             LearnerActorMsg::Engine(EngineEvent::Stepped { event, publish }) => state.stepped(event, publish)?,
             LearnerActorMsg::Engine(EngineEvent::Failed(problem)) => return Err(problem.into()),

@@ -8,7 +8,7 @@ use counterpoint_policy::{Kind, Snapshot, device};
 use counterpoint_rollout::clock::Stopwatch;
 use counterpoint_rollout::contract::{LearnerEvent, StepReport};
 use counterpoint_rollout::invariant::Invariant;
-use counterpoint_rollout::{Batch, PolicyVersion, Reply, check_invariant, telemetry};
+use counterpoint_rollout::{Batch, PolicyVersion, Reply, check_invariant, panic_text, telemetry};
 use crossbeam::channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, select};
 
 use crate::{CheckpointStore, Extra, Learner, LearnerError, LearnerSetup};
@@ -33,6 +33,8 @@ pub enum Command {
 /// A checkpoint to be written.
 #[derive(Debug)]
 pub struct SaveRequest {
+    /// The version that it is to be of; another is refused, since the extras belong to this one.
+    pub version: PolicyVersion,
     /// Files to add to it.
     pub extras: Vec<Extra>,
     /// Its directory, or why there is none.
@@ -95,9 +97,10 @@ impl Engine {
             match outcome {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => report(EngineEvent::Failed(error.to_string())),
-                Err(panic) => {
-                    report(EngineEvent::Failed(format!("the learner's engine panicked: {}", words(panic.as_ref()))))
-                }
+                Err(panic) => report(EngineEvent::Failed(format!(
+                    "the learner's engine panicked: {}",
+                    panic_text(panic.as_ref())
+                ))),
             }
         };
         let thread = std::thread::Builder::new()
@@ -131,16 +134,10 @@ impl Engine {
         if done.recv_timeout(deadline) == Err(crossbeam::channel::RecvTimeoutError::Timeout) {
             return Err(LearnerError::StopDeadline(deadline));
         }
-        thread.join().map_err(|panic| LearnerError::Engine(format!("its thread panicked: {}", words(panic.as_ref()))))
+        thread
+            .join()
+            .map_err(|panic| LearnerError::Engine(format!("its thread panicked: {}", panic_text(panic.as_ref()))))
     }
-}
-
-fn words(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no words")
 }
 
 /// What lives on the thread.
@@ -225,7 +222,12 @@ impl<'a> Worker<'a> {
     /// A checkpoint that cannot be written is the asker's affair: training can go on.
     fn save(&self, request: SaveRequest) {
         let watch = Stopwatch::start();
-        let saved = self.settings.checkpoints.save(&self.learner, &request.extras);
+        let (asked, learner) = (request.version, self.learner.version());
+        let saved = if asked == learner {
+            self.settings.checkpoints.save(&self.learner, &request.extras)
+        } else {
+            Err(LearnerError::SaveVersion { asked, learner })
+        };
         telemetry::checkpointed(if saved.is_ok() { "complete" } else { "failed" }, watch.elapsed());
         request.reply.send(saved);
     }

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use counterpoint_policy::PolicyError;
+use counterpoint_policy::{PolicyError, plain};
 use counterpoint_rollout::{GroupId, PolicyVersion};
 
 /// What can go wrong between a batch and new weights, or between weights and a checkpoint.
@@ -12,7 +12,7 @@ pub enum LearnerError {
     Policy(#[from] PolicyError),
     /// A tensor operation failed.
     #[error("tensor operation failed: {0}")]
-    Tensor(#[from] tch::TchError),
+    Tensor(String),
     /// A group of the batch is not what a group must be.
     #[error("{group} cannot be trained: {problem}")]
     Group {
@@ -31,6 +31,14 @@ pub enum LearnerError {
     Version {
         /// The batch's.
         batch: PolicyVersion,
+        /// The learner's.
+        learner: PolicyVersion,
+    },
+    /// A checkpoint was asked for of other weights than the learner holds; nothing was written.
+    #[error("a checkpoint of {asked} was asked for, the learner holds {learner}; ask again with its version")]
+    SaveVersion {
+        /// The asker's.
+        asked: PolicyVersion,
         /// The learner's.
         learner: PolicyVersion,
     },
@@ -79,6 +87,12 @@ pub enum LearnerError {
     /// The engine's thread did not end in time.
     #[error("the learner's engine did not stop within {:.1} s (it finishes the micro-batch at hand first)", .0.as_secs_f64())]
     StopDeadline(Duration),
+}
+
+impl From<tch::TchError> for LearnerError {
+    fn from(error: tch::TchError) -> Self {
+        Self::Tensor(plain(&error))
+    }
 }
 
 impl LearnerError {

@@ -146,11 +146,17 @@ async fn a_step_waits_for_permission_and_what_is_asked_meanwhile_is_of_the_versi
     let (ask, snapshot) = reply();
     world.learner.cast(LearnerActorMsg::TakeSnapshot(ask)).unwrap();
     let (ask, saved) = reply();
-    world.learner.cast(LearnerActorMsg::SaveState(SaveState { extras: vec![], reply: ask })).unwrap();
+    let version = PolicyVersion(1);
+    world.learner.cast(LearnerActorMsg::SaveState(SaveState { version, extras: vec![], reply: ask })).unwrap();
+    let (ask, refused) = reply();
+    let version = PolicyVersion(2);
+    world.learner.cast(LearnerActorMsg::SaveState(SaveState { version, extras: vec![], reply: ask })).unwrap();
     world.learner.cast(LearnerActorMsg::Proceed).unwrap();
     assert_eq!(tokio::time::timeout(DEADLINE, snapshot).await.unwrap().unwrap().version(), PolicyVersion(1));
     let path = tokio::time::timeout(DEADLINE, saved).await.unwrap().unwrap().unwrap();
     assert_eq!(path, world.checkpoints.path().join("step-000001"));
+    let refusal = tokio::time::timeout(DEADLINE, refused).await.unwrap().unwrap().unwrap_err().to_string();
+    assert!(refusal.starts_with("a checkpoint of v2 was asked for, the learner holds v1"), "{refusal}");
     assert!(step_seen(&mut world, 2).await);
     world.learner.stop(None);
     tokio::time::timeout(DEADLINE, world.ended).await.expect("the engine ends with its actor").unwrap();

@@ -131,6 +131,59 @@ fn an_interrupted_write_is_ignored_and_then_cleaned_away() {
     assert_eq!(load_latest(root.path(), Device::Cpu).unwrap().unwrap().version, PolicyVersion(1));
 }
 
+/// What the caller added to the newest checkpoint.
+fn added(root: &Path) -> String {
+    let loaded = load_latest(root, Device::Cpu).unwrap().unwrap();
+    String::from_utf8(loaded.extras["replay.json"].clone()).unwrap()
+}
+
+fn save_adding(root: &Path, text: &str) {
+    let extra = Extra { name: "replay.json".into(), bytes: text.as_bytes().to_vec() };
+    store(root, 2).save(&learner(), &[extra]).unwrap();
+}
+
+#[test]
+fn a_step_saved_again_has_what_was_added_last() {
+    let root = tempfile::tempdir().unwrap();
+    save_adding(root.path(), "old");
+    save_adding(root.path(), "new");
+    assert_eq!((added(root.path()).as_str(), names(root.path())), ("new", vec!["latest".into(), "step-000000".into()]));
+}
+
+#[test]
+fn a_replacement_cut_short_anywhere_leaves_one_complete_checkpoint() {
+    const PLAIN: &str = "step-000000";
+    const NEW: &str = "step-000000.tmp";
+    const OLD: &str = "step-000000.old.tmp";
+    // What lies there at each instant: where the old one is, where the new one is, which one is half written or half removed.
+    let instants = [
+        (Some(PLAIN), Some(NEW), Some(NEW), "old"),
+        (Some(PLAIN), Some(NEW), None, "old"),
+        (Some(OLD), Some(NEW), None, "old"),
+        (Some(OLD), Some(PLAIN), None, "new"),
+        (Some(OLD), Some(PLAIN), Some(OLD), "new"),
+        (None, Some(PLAIN), None, "new"),
+    ];
+    for (old, new, half, expected) in instants {
+        let root = tempfile::tempdir().unwrap();
+        for (text, place) in [("old", old), ("new", new)] {
+            let elsewhere = tempfile::tempdir().unwrap();
+            save_adding(elsewhere.path(), text);
+            if let Some(place) = place {
+                fs::rename(elsewhere.path().join(PLAIN), root.path().join(place)).unwrap();
+            }
+        }
+        if let Some(half) = half {
+            fs::remove_file(root.path().join(half).join("model.safetensors")).unwrap();
+        }
+        assert_eq!(added(root.path()), expected, "read as it lies: {old:?} {new:?}");
+        let store = store(root.path(), 2);
+        assert_eq!((added(root.path()).as_str(), names(root.path())), (expected, vec![PLAIN.to_owned()]));
+        store.save(&learner(), &extras()).unwrap();
+        assert_eq!(added(root.path()), "{\"cursor\":7}");
+    }
+}
+
 #[test]
 fn a_failed_write_leaves_nothing_and_says_why() {
     let root = tempfile::tempdir().unwrap();

@@ -29,7 +29,7 @@ pub enum PolicyError {
     },
     /// A tensor operation failed.
     #[error("tensor operation failed: {0}")]
-    Tensor(#[from] tch::TchError),
+    Tensor(String),
     /// The requested device is not there.
     #[error("device {wanted}: {problem}")]
     Device {
@@ -44,4 +44,34 @@ pub enum PolicyError {
     /// The chat template could not be rendered.
     #[error("chat template: {0}")]
     Template(String),
+}
+
+impl From<tch::TchError> for PolicyError {
+    fn from(error: tch::TchError) -> Self {
+        Self::Tensor(plain(&error))
+    }
+}
+
+/// What libtorch said, in one line: without the C++ stack that it puts behind its message.
+pub fn plain(error: &tch::TchError) -> String {
+    let text = error.to_string();
+    let ends = ["\nException raised from", "\nframe #"].map(|mark| text.find(mark).unwrap_or(text.len()));
+    let said = &text[..ends[0].min(ends[1])];
+    said.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Device, Kind, Tensor};
+
+    #[test]
+    fn an_error_of_libtorch_is_one_line_that_says_what_is_wrong() {
+        let zeros = |n: i64| Tensor::zeros([n], (Kind::Float, Device::Cpu));
+        let raw = zeros(2).f_add(&zeros(3)).unwrap_err();
+        assert!(raw.to_string().lines().count() > 1, "libtorch adds no stack any more: {raw}");
+        let error = PolicyError::from(raw).to_string();
+        assert!(error.starts_with("tensor operation failed: ") && error.contains("size of tensor a (2)"), "{error}");
+        assert!(!error.contains('\n') && !error.contains("frame #") && !error.contains("Exception raised"), "{error}");
+    }
 }

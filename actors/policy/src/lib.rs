@@ -31,7 +31,7 @@ mod weights;
 
 pub use attention::{Attend, CausalAttention, PackedAttention};
 pub use config::{Architecture, ModelConfig, RopeScaling};
-pub use error::PolicyError;
+pub use error::{PolicyError, plain};
 pub use layout::{Entry, Layout, Part};
 pub use score::{ScoredCompletion, Scorer};
 pub use tch::{Device, Kind, Tensor};

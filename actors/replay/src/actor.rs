@@ -34,8 +34,6 @@ pub struct ReplayState {
     verifier: Option<DerivedActorRef<VerifierMsg>>,
     learner: Option<DerivedActorRef<LearnerMsg>>,
     observer: DerivedActorRef<ReplayEvent>,
-    /// Requests for a cut at a step that is not done yet. Few: one per checkpoint under way.
-    cuts: Vec<(PolicyVersion, Reply<Cut>)>,
     /// The timer and when it fires; one that fires early is harmless, so it is replaced only by an earlier one.
     timer: Option<(Duration, AbortHandle)>,
 }
@@ -59,7 +57,6 @@ impl Actor for ReplayActor {
             verifier: None,
             learner: None,
             observer,
-            cuts: Vec::new(),
             timer: None,
         })
     }
@@ -99,18 +96,12 @@ impl Actor for ReplayActor {
             }
             ReplayMsg::Learner(LearnerEvent { version, groups, .. }) => {
                 core.trained(now, version, &groups, out);
-                state.answer_cuts();
             }
             ReplayMsg::Verified { group, ticket, result } => core.verified(now, group, ticket, result, out),
             ReplayMsg::Begin => core.begin(now, out),
             ReplayMsg::Hold => core.hold(now),
             ReplayMsg::Release => core.release(now, out),
-            ReplayMsg::StopIssuing => core.stop_issuing(),
             ReplayMsg::Cut(reply) => reply.send(core.cut()),
-            ReplayMsg::CutAt(version, reply) => {
-                state.cuts.push((version, reply));
-                state.answer_cuts();
-            }
             ReplayMsg::Totals(reply) => reply.send(core.totals()),
             ReplayMsg::Status(reply) => reply.send(core.status(now)),
             ReplayMsg::DeadlineTick => {
@@ -197,16 +188,6 @@ impl ReplayState {
         if !matches!(unsent, Some(None)) {
             // The request, dropped here, answers `Lost`, which its void ticket lets the core ignore.
             self.core.unsent(id, ticket);
-        }
-    }
-
-    /// Answers the requests whose step is done; those whose step is past are dropped, which answers `Lost`.
-    fn answer_cuts(&mut self) {
-        let completed = self.core.completed();
-        let (due, wait): (Vec<_>, Vec<_>) = self.cuts.drain(..).partition(|&(version, _)| version <= completed);
-        self.cuts = wait;
-        for (_, reply) in due.into_iter().filter(|&(version, _)| version == completed) {
-            reply.send(self.core.cut());
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use counterpoint_replay::core::VERIFY_GRACE;
 use counterpoint_replay::{Cut, FeedConfig, ReplayConfig, ReplayMsg};
 use counterpoint_rollout::contract::ReplayEvent;
-use counterpoint_rollout::{DropReason, GeneratorId, Lost, PolicyVersion, Reply};
+use counterpoint_rollout::{DropReason, GeneratorId, PolicyVersion};
 use stubs::{Manner, Stage, VERIFY_DEADLINE};
 
 fn feed() -> FeedConfig {
@@ -107,30 +107,24 @@ async fn no_deadline_runs_and_nothing_goes_out_during_a_pause() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cut_at_a_step_goes_on_to_the_same_batches_without_staleness() {
-    let replay = ReplayConfig { max_staleness: 0, ..ReplayConfig::default() };
-    let mut cuts: Option<Cut> = None;
-    let mut batches = Vec::new();
-    for _ in 0..2 {
-        let from = cuts.take();
-        let resumed = from.is_some();
+async fn a_run_resumed_from_a_cut_closes_the_batches_of_the_unbroken_run_without_staleness() {
+    let run = async |max_steps, from: Option<Cut>| {
+        let replay = ReplayConfig { max_staleness: 0, ..ReplayConfig::default() };
         let version = from.as_ref().map_or(PolicyVersion(0), |cut| cut.completed);
-        let mut stage = Stage::new(feed(), replay.clone(), 6, from).await;
+        let mut stage = Stage::new(feed(), replay, max_steps, from).await;
         stage.loaded = version;
         stage.generator(0, Manner::Works).await;
         stage.verifier(Manner::Works).await;
         stage.learner().await;
-        let (reply, cut) = stubs::reply();
-        stage.tell(ReplayMsg::CutAt(PolicyVersion(3), reply));
         stage.tell(ReplayMsg::Begin);
         assert!(matches!(stage.end().await, ReplayEvent::Exhausted));
-        let cut = cut.await.unwrap().unwrap();
-        assert_eq!((cut.completed, resumed || cut.ready.is_empty()), (PolicyVersion(3), true));
-        assert_eq!(stage.ask(|reply: Reply<Cut>| ReplayMsg::CutAt(PolicyVersion(3), reply)).await.err(), Some(Lost));
-        cuts = Some(cut);
-        batches.push(stage.batches());
-    }
-    assert_eq!(batches[0][3..], batches[1][..]);
+        (stage.ask(ReplayMsg::Cut).await.unwrap(), stage.batches())
+    };
+    let (_, unbroken) = run(6, None).await;
+    let (cut, first) = run(3, None).await;
+    assert_eq!(cut.completed, PolicyVersion(3));
+    let (_, second) = run(6, Some(cut)).await;
+    assert_eq!(unbroken, [first, second].concat());
 }
 
 #[tokio::test(start_paused = true)]

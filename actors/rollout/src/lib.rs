@@ -11,10 +11,12 @@
 //! * [`NoiseKey`]: counter-based sampling noise.
 //! * [`telemetry`]: every metric's name, unit, help and buckets, and the only functions that record one.
 //! * [`invariant`]: what must always hold, each rule with an id.
+//! * [`convertible!`], [`panic_text`]: glue that actors share.
 #![forbid(unsafe_code)]
 
 pub mod clock;
 pub mod contract;
+mod glue;
 mod group;
 pub mod invariant;
 mod noise;
@@ -25,6 +27,7 @@ pub mod telemetry;
 mod verdict;
 
 pub use contract::{GeneratorId, GeneratorMsg, VerifierMsg, VerifyRequest};
+pub use glue::panic_text;
 pub use group::{Batch, Completion, FinishReason, Group, GroupId, Lease, PolicyVersion, ScoredGroup, VersionSpan};
 pub use noise::{NoiseKey, Purpose};
 pub use prompt::{ChatMessage, Prompt, PromptContent};

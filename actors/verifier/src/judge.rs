@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use counterpoint_rollout::{Completion, Group, Prompt, Verdict, VoidReason};
+use counterpoint_rollout::{Completion, Group, Prompt, Verdict, VoidReason, panic_text};
 use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
@@ -153,11 +153,7 @@ impl Judge {
 
     fn crashed(&self, error: JoinError, answers: usize) -> Vec<Verdict> {
         let reason = match error.try_into_panic() {
-            Ok(panic) => match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-                (Some(text), _) => (*text).to_owned(),
-                (_, Some(text)) => text.clone(),
-                _ => "a panic without text".to_owned(),
-            },
+            Ok(panic) => panic_text(&*panic).to_owned(),
             Err(cancelled) => cancelled.to_string(),
         };
         tracing::warn!(verifier = self.name, reason, "verifier crashed");

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use counterpoint_rollout::{Group, GroupId, Reply, Verdict, VerifierMsg, VerifyRequest, telemetry};
+use counterpoint_rollout::{Group, GroupId, Reply, Verdict, VerifierMsg, VerifyRequest, convertible, telemetry};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -49,22 +49,7 @@ pub enum PoolMsg {
     Returned(Ticket),
 }
 
-impl From<VerifierMsg> for PoolMsg {
-    fn from(message: VerifierMsg) -> Self {
-        Self::Contract(message)
-    }
-}
-
-impl TryFrom<PoolMsg> for VerifierMsg {
-    type Error = PoolMsg;
-
-    fn try_from(message: PoolMsg) -> Result<Self, PoolMsg> {
-        match message {
-            PoolMsg::Contract(message) => Ok(message),
-            internal => Err(internal),
-        }
-    }
-}
+convertible! { PoolMsg { Contract(VerifierMsg) } }
 
 /// What a pool is made from; a supervisor keeps a copy to start it again.
 #[derive(Clone)]

@@ -29,8 +29,8 @@ pub enum WeightSyncMsg {
     Answered {
         /// Which.
         id: GeneratorId,
-        /// What was sent.
-        sent: PolicyVersion,
+        /// Which load: the answer may be of a former life that was sent the same weights.
+        ticket: u64,
         /// What it says it holds now.
         answer: Result<Loaded, Lost>,
     },
@@ -38,9 +38,13 @@ pub enum WeightSyncMsg {
     Deadline {
         /// Which generator owed it.
         id: GeneratorId,
-        /// What was sent.
-        sent: PolicyVersion,
+        /// Which load.
+        ticket: u64,
     },
+    /// The generators are frozen for an evaluation, and one that drains cannot load: no deadline runs until `Release`.
+    Hold,
+    /// The generators go on. What is owed is due later by the time that it was held.
+    Release,
 }
 
 /// Reported to the conductor when a generator did not take weights in time, or took others than it was sent.
@@ -70,8 +74,10 @@ struct Receiver {
 }
 
 struct Load {
+    ticket: u64,
     version: PolicyVersion,
     sent: Instant,
+    due: Instant,
 }
 
 /// State of the actor.
@@ -82,6 +88,10 @@ pub struct WeightSyncState {
     newest: Option<(Arc<Snapshot>, Instant)>,
     /// The newest version that was counted as synchronised everywhere.
     counted: Option<PolicyVersion>,
+    /// Loads so far: the last one's ticket.
+    loads: u64,
+    /// Since when no deadline runs.
+    held: Option<Instant>,
 }
 
 impl Actor for WeightSyncActor {
@@ -94,7 +104,8 @@ impl Actor for WeightSyncActor {
         _: ActorRef<WeightSyncMsg>,
         args: WeightSyncArgs,
     ) -> Result<WeightSyncState, ActorProcessingErr> {
-        Ok(WeightSyncState { args, receivers: BTreeMap::new(), newest: None, counted: None })
+        let receivers = BTreeMap::new();
+        Ok(WeightSyncState { args, receivers, newest: None, counted: None, loads: 0, held: None })
     }
 
     async fn handle(
@@ -109,8 +120,10 @@ impl Actor for WeightSyncActor {
             WeightSyncMsg::GeneratorDown(id) => {
                 state.receivers.remove(&id);
             }
-            WeightSyncMsg::Answered { id, sent, answer } => state.answered(id, sent, answer, &myself),
-            WeightSyncMsg::Deadline { id, sent } => state.deadline(id, sent),
+            WeightSyncMsg::Answered { id, ticket, answer } => state.answered(id, ticket, answer, &myself),
+            WeightSyncMsg::Deadline { id, ticket } => state.deadline(id, ticket),
+            WeightSyncMsg::Hold => state.hold(),
+            WeightSyncMsg::Release => state.release(&myself),
         }
         Ok(())
     }
@@ -144,33 +157,51 @@ impl WeightSyncState {
         if receiver.owes.is_some() || receiver.version >= version {
             return;
         }
+        self.loads += 1;
+        let ticket = self.loads;
         let answer_to = myself.clone();
         let reply = Reply::new(move |answer| {
             // A failed cast means that this actor has stopped: nobody waits any more.
-            let _ = answer_to.cast(WeightSyncMsg::Answered { id, sent: version, answer });
+            let _ = answer_to.cast(WeightSyncMsg::Answered { id, ticket, answer });
         });
         if receiver.mailbox.cast(LoadWeights { snapshot: Arc::clone(snapshot), reply }).is_ok() {
-            receiver.owes = Some(Load { version, sent: Instant::now() });
-            myself.send_after(self.args.deadline, move || WeightSyncMsg::Deadline { id, sent: version });
+            let sent = Instant::now();
+            receiver.owes = Some(Load { ticket, version, sent, due: sent + self.args.deadline });
+            myself.send_after(self.args.deadline, move || WeightSyncMsg::Deadline { id, ticket });
+        }
+    }
+
+    fn hold(&mut self) {
+        self.held.get_or_insert_with(Instant::now);
+    }
+
+    /// Sets new timers; the old ones find their load held or not yet due, and do nothing.
+    fn release(&mut self, myself: &ActorRef<WeightSyncMsg>) {
+        let Some(since) = self.held.take() else { return };
+        for (&id, receiver) in &mut self.receivers {
+            if let Some(load) = &mut receiver.owes {
+                load.due += load.sent.max(since).elapsed();
+                let ticket = load.ticket;
+                let rest = load.due.saturating_duration_since(Instant::now());
+                myself.send_after(rest, move || WeightSyncMsg::Deadline { id, ticket });
+            }
         }
     }
 
     fn answered(
         &mut self,
         id: GeneratorId,
-        sent: PolicyVersion,
+        ticket: u64,
         answer: Result<Loaded, Lost>,
         myself: &ActorRef<WeightSyncMsg>,
     ) {
         let Some(receiver) = self.receivers.get_mut(&id) else { return };
-        if receiver.owes.as_ref().is_none_or(|load| load.version != sent) {
+        let Some(Load { version: sent, .. }) = receiver.owes.take_if(|load| load.ticket == ticket) else {
             return; // of the generator's former life
-        }
-        receiver.owes = None;
+        };
         match answer {
             Ok(loaded) if loaded.version == sent => {
                 receiver.version = sent;
-                telemetry::weights_swapped(loaded.pause);
                 self.count_complete();
                 self.offer(id, myself);
             }
@@ -180,12 +211,14 @@ impl WeightSyncState {
         }
     }
 
-    fn deadline(&mut self, id: GeneratorId, sent: PolicyVersion) {
-        let owed = self.receivers.get(&id).and_then(|r| r.owes.as_ref()).filter(|load| load.version == sent);
-        if let Some(load) = owed {
-            let waited = load.sent.elapsed().as_secs_f64();
-            self.fail(format!("{id} did not load weights {sent} within {waited:.0} s (weight_sync.deadline_seconds)"));
+    fn deadline(&mut self, id: GeneratorId, ticket: u64) {
+        let owed = self.receivers.get(&id).and_then(|receiver| receiver.owes.as_ref());
+        let Some(load) = owed.filter(|load| load.ticket == ticket) else { return };
+        if self.held.is_some() || Instant::now() < load.due {
+            return; // `release` has set the timer that counts, or will
         }
+        let (sent, deadline) = (load.version, self.args.deadline.as_secs_f64());
+        self.fail(format!("{id} did not load weights {sent} within {deadline:.0} s (weight_sync.deadline_seconds)"));
     }
 
     /// Counts a synchronisation once every generator holds the newest weights.
@@ -210,113 +243,5 @@ impl WeightSyncState {
 }
 
 #[cfg(test)]
-mod tests {
-    use counterpoint_policy::{Device, Kind, Layout, ModelConfig, Tensor};
-    use tokio::sync::mpsc;
-
-    use super::*;
-
-    const G: GeneratorId = GeneratorId(0);
-
-    fn snapshot(version: u64) -> Arc<Snapshot> {
-        let json = serde_json::json!({"model_type": "llama", "vocab_size": 4, "hidden_size": 4, "intermediate_size": 4,
-            "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 8, "rms_norm_eps": 1e-6});
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("config.json"), json.to_string()).unwrap();
-        let config = ModelConfig::from_dir(dir.path()).unwrap();
-        let flat = Tensor::zeros([Layout::new(&config).numel()], (Kind::Float, Device::Cpu));
-        Arc::new(Snapshot::new(Arc::new(config), PolicyVersion(version), flat).unwrap())
-    }
-
-    /// Hands every message it gets to a channel.
-    struct Probe<T>(std::marker::PhantomData<fn(T)>);
-
-    impl<T: Send + 'static> Actor for Probe<T> {
-        type Msg = T;
-        type State = mpsc::UnboundedSender<T>;
-        type Arguments = mpsc::UnboundedSender<T>;
-
-        async fn pre_start(&self, _: ActorRef<T>, to: Self::Arguments) -> Result<Self::State, ActorProcessingErr> {
-            Ok(to)
-        }
-
-        async fn handle(&self, _: ActorRef<T>, message: T, to: &mut Self::State) -> Result<(), ActorProcessingErr> {
-            to.send(message).map_err(|_| "the test is over".into())
-        }
-    }
-
-    async fn probe<T: Send + 'static>() -> (ActorRef<T>, mpsc::UnboundedReceiver<T>) {
-        let (tx, rx) = mpsc::unbounded_channel();
-        let (actor, _) = Actor::spawn(None, Probe(std::marker::PhantomData), tx).await.unwrap();
-        (actor, rx)
-    }
-
-    struct World {
-        sync: ActorRef<WeightSyncMsg>,
-        failures: mpsc::UnboundedReceiver<SyncFailed>,
-        loads: mpsc::UnboundedReceiver<LoadWeights>,
-    }
-
-    async fn world() -> World {
-        let (conductor, failures) = probe().await;
-        let (generator, loads) = probe().await;
-        let args = WeightSyncArgs { deadline: Duration::from_secs(10), conductor: conductor.get_derived() };
-        let (sync, _) = Actor::spawn(None, WeightSyncActor, args).await.unwrap();
-        let up = WeightSyncMsg::GeneratorUp { id: G, mailbox: generator.get_derived(), version: PolicyVersion(0) };
-        sync.cast(up).unwrap();
-        World { sync, failures, loads }
-    }
-
-    fn answer(load: LoadWeights, version: u64) {
-        load.reply.send(Loaded { version: PolicyVersion(version), pause: Duration::ZERO });
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_slow_generator_skips_versions_instead_of_queueing_them() {
-        let mut w = world().await;
-        for version in 1..=3 {
-            w.sync.cast(WeightSyncMsg::Publish(snapshot(version))).unwrap();
-        }
-        let first = w.loads.recv().await.unwrap();
-        assert_eq!(first.snapshot.version(), PolicyVersion(1));
-        assert!(w.loads.try_recv().is_err(), "one load at a time");
-        answer(first, 1);
-        let second = w.loads.recv().await.unwrap();
-        assert_eq!(second.snapshot.version(), PolicyVersion(3));
-        answer(second, 3);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_missed_deadline_is_reported_by_generator_and_version() {
-        let mut w = world().await;
-        w.sync.cast(WeightSyncMsg::Publish(snapshot(1))).unwrap();
-        let _owed = w.loads.recv().await.unwrap();
-        let failure = w.failures.recv().await.unwrap().0;
-        assert!(failure.contains("generator 0") && failure.contains("v1"), "{failure}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn another_version_than_sent_is_a_failure_and_is_never_assumed() {
-        let mut w = world().await;
-        w.sync.cast(WeightSyncMsg::Publish(snapshot(2))).unwrap();
-        answer(w.loads.recv().await.unwrap(), 1);
-        let failure = w.failures.recv().await.unwrap().0;
-        assert!(failure.contains("sent weights v2") && failure.contains("holds v1"), "{failure}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_restarted_generator_is_sent_the_newest_weights_and_owes_nothing_from_its_former_life() {
-        let mut w = world().await;
-        w.sync.cast(WeightSyncMsg::Publish(snapshot(1))).unwrap();
-        drop(w.loads.recv().await.unwrap()); // it dies with the load
-        w.sync.cast(WeightSyncMsg::GeneratorDown(G)).unwrap();
-        let (generator, mut loads) = probe().await;
-        let up = WeightSyncMsg::GeneratorUp { id: G, mailbox: generator.get_derived(), version: PolicyVersion(0) };
-        w.sync.cast(up).unwrap();
-        let load: LoadWeights = loads.recv().await.unwrap();
-        assert_eq!(load.snapshot.version(), PolicyVersion(1));
-        answer(load, 1);
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        assert!(w.failures.try_recv().is_err(), "the former life's deadline must not fire");
-    }
-}
+#[path = "actor_tests.rs"]
+mod tests;

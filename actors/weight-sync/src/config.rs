@@ -25,8 +25,11 @@ impl WeightSyncConfig {
         if self.every == 0 {
             errors.push("weight_sync.every: must be at least 1, got 0".to_owned());
         }
-        if !(self.deadline_seconds > 0.0 && self.deadline_seconds.is_finite()) {
-            errors.push(format!("weight_sync.deadline_seconds: must be > 0, got {}", self.deadline_seconds));
+        if !(self.deadline_seconds > 0.0 && self.deadline_seconds <= 1e9) {
+            errors.push(format!(
+                "weight_sync.deadline_seconds: must be above 0 and at most 1e9, got {}",
+                self.deadline_seconds
+            ));
         }
     }
 }

@@ -12,9 +12,12 @@
 //! ```
 //!
 //! It is written as `step-000100.tmp`, every file and directory synced, and then renamed, so a directory without `.tmp` is
-//! complete. [`CheckpointStore::open`] removes what an interrupted write left. The link `latest` names the newest, for people;
-//! [`load_latest`] goes by the numbers. A corrupt checkpoint is refused by file name, and never quietly replaced by an older
-//! one: that choice is the user's, through [`load`].
+//! complete. A step that has a checkpoint already is saved anew (the caller's files may differ): the old one becomes
+//! `step-000100.old.tmp` until the new one has its name. An interruption between the two renames leaves that name alone, and
+//! then it is the step's checkpoint: [`load_latest`] reads it, [`CheckpointStore::open`] gives it its name back. Whatever else
+//! an interrupted write left, `open` removes. The link `latest` names the newest, for people; [`load_latest`] goes by the
+//! numbers. A corrupt newest checkpoint is refused by file name, and never quietly replaced by an older one; removing its
+//! directory makes the one before it the newest.
 //!
 //! Saving reads the learner's tensors, so it runs on the learner's thread, between two steps. Sampling goes on meanwhile.
 
@@ -40,6 +43,8 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const LEARNER: &str = "learner.json";
 const LATEST: &str = "latest";
 const TEMPORARY: &str = ".tmp";
+/// Ends the name of a checkpoint while its successor takes its place.
+const REPLACED: &str = ".old.tmp";
 const FORMAT: u32 = 1;
 
 /// A file that the caller adds to a checkpoint's `state` folder.
@@ -89,6 +94,7 @@ impl CheckpointStore {
     /// directory that the run started from, for its config and tokenizer. `keep`: how many stay, at least one.
     pub fn open(root: &Path, source: &Path, keep: usize) -> Result<Self, LearnerError> {
         fs::create_dir_all(root).map_err(LearnerError::io(root))?;
+        restore_replaced(root)?;
         for name in names(root)?.iter().filter(|name| name.ends_with(TEMPORARY)) {
             let leftover = root.join(name);
             tracing::warn!(path = %leftover.display(), "removing what an interrupted write of a checkpoint left");
@@ -100,30 +106,24 @@ impl CheckpointStore {
     }
 
     /// Writes a checkpoint of the learner's present version and returns its directory. If that version has one already, it
-    /// stays as it is.
+    /// is replaced: what the caller adds may be newer. At every instant one of the two is there and complete.
     pub fn save(&self, learner: &Learner, extras: &[Extra]) -> Result<PathBuf, LearnerError> {
         let version = learner.version();
         let path = self.root.join(directory_name(version));
-        if path.exists() {
-            return Ok(path);
-        }
         let temporary = self.root.join(format!("{}{TEMPORARY}", directory_name(version)));
         if let Err(error) = self.write(&temporary, learner, extras) {
             // Incomplete, and ours. If it cannot be removed, `open` will; the first error says why there is no checkpoint.
             let _ = fs::remove_dir_all(&temporary);
             return Err(error);
         }
-        fs::rename(&temporary, &path).map_err(LearnerError::io(&path))?;
-        sync(&self.root)?;
+        self.put_in_place(&temporary, &path, version)?;
         self.point_latest(version)?;
         self.retain()?;
         Ok(path)
     }
 
     fn write(&self, dir: &Path, learner: &Learner, extras: &[Extra]) -> Result<(), LearnerError> {
-        if dir.exists() {
-            fs::remove_dir_all(dir).map_err(LearnerError::io(dir))?;
-        }
+        remove_if_there(dir)?;
         counterpoint_policy::checkpoint::save(dir, &self.source, learner.model(), learner.flat(), Kind::Float)?;
         let state = dir.join(STATE);
         fs::create_dir(&state).map_err(LearnerError::io(&state))?;
@@ -148,6 +148,25 @@ impl CheckpointStore {
         sync(dir)
     }
 
+    /// Gives a complete checkpoint its name, and removes the one that had it.
+    fn put_in_place(&self, temporary: &Path, path: &Path, version: PolicyVersion) -> Result<(), LearnerError> {
+        let replaced = self.root.join(format!("{}{REPLACED}", directory_name(version)));
+        let replaces = path.exists();
+        if replaces {
+            remove_if_there(&replaced)?;
+            fs::rename(path, &replaced).map_err(LearnerError::io(path))?;
+        }
+        if let Err(error) = fs::rename(temporary, path) {
+            if replaces {
+                // If even this fails, `open` will do it; the first error says why there is no new checkpoint.
+                let _ = fs::rename(&replaced, path);
+            }
+            return Err(LearnerError::io(path)(error));
+        }
+        sync(&self.root)?;
+        remove_if_there(&replaced)
+    }
+
     fn point_latest(&self, version: PolicyVersion) -> Result<(), LearnerError> {
         let temporary = self.root.join(format!("{LATEST}{TEMPORARY}"));
         if temporary.is_symlink() {
@@ -160,8 +179,8 @@ impl CheckpointStore {
 
     /// Removes all but the newest. Each is renamed first, so that one half removed is not mistaken for a checkpoint.
     fn retain(&self) -> Result<(), LearnerError> {
-        let steps = steps(&self.root)?;
-        for old in &steps[..steps.len().saturating_sub(self.keep)] {
+        let complete = complete(&self.root)?;
+        for old in complete.keys().take(complete.len().saturating_sub(self.keep)) {
             let path = self.root.join(directory_name(*old));
             let doomed = self.root.join(format!("{}{TEMPORARY}", directory_name(*old)));
             fs::rename(&path, &doomed).map_err(LearnerError::io(&path))?;
@@ -176,7 +195,7 @@ pub fn load_latest(root: &Path, device: Device) -> Result<Option<LoadedCheckpoin
     if !root.exists() {
         return Ok(None);
     }
-    steps(root)?.last().map(|newest| load(&root.join(directory_name(*newest)), device)).transpose()
+    complete(root)?.values().next_back().map(|newest| load(&root.join(newest), device)).transpose()
 }
 
 /// Checks and loads one checkpoint.
@@ -223,12 +242,35 @@ fn directory_name(version: PolicyVersion) -> String {
     format!("step-{:06}", version.0)
 }
 
-/// The versions of the complete checkpoints, oldest first.
-fn steps(root: &Path) -> Result<Vec<PolicyVersion>, LearnerError> {
-    let version = |name: &String| name.strip_prefix("step-")?.parse().ok().map(PolicyVersion);
-    let mut steps: Vec<PolicyVersion> = names(root)?.iter().filter_map(version).collect();
-    steps.sort();
-    Ok(steps)
+/// The complete checkpoints and the names of their directories.
+fn complete(root: &Path) -> Result<BTreeMap<PolicyVersion, String>, LearnerError> {
+    let version = |name: &str| name.strip_prefix("step-")?.parse().ok().map(PolicyVersion);
+    let names = names(root)?;
+    let of_replaced = |name: &String| Some((version(name.strip_suffix(REPLACED)?)?, name.clone()));
+    let mut complete: BTreeMap<PolicyVersion, String> = names.iter().filter_map(of_replaced).collect();
+    // After the replaced ones: those with the plain name are newer, and count.
+    complete.extend(names.iter().filter_map(|name| Some((version(name)?, name.clone()))));
+    Ok(complete)
+}
+
+/// Gives checkpoints back the names that their successors did not come to take.
+fn restore_replaced(root: &Path) -> Result<(), LearnerError> {
+    for (version, name) in complete(root)? {
+        let path = root.join(directory_name(version));
+        if name.ends_with(REPLACED) {
+            tracing::warn!(path = %path.display(), "restoring the checkpoint that an interrupted save was about to replace");
+            fs::rename(root.join(name), &path).map_err(LearnerError::io(&path))?;
+            sync(root)?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_if_there(dir: &Path) -> Result<(), LearnerError> {
+    if dir.exists() {
+        fs::remove_dir_all(dir).map_err(LearnerError::io(dir))?;
+    }
+    Ok(())
 }
 
 /// The names in a directory; those that are not UTF-8 are none of ours.

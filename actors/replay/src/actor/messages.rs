@@ -1,3 +1,5 @@
+use counterpoint_rollout::convertible;
+
 use super::*;
 
 /// What the replay actor starts with.
@@ -69,12 +71,8 @@ pub enum ReplayMsg {
     Hold,
     /// The pause is over.
     Release,
-    /// Issue nothing more: the run drains.
-    StopIssuing,
     /// The replay part of a checkpoint, as of now.
     Cut(Reply<Cut>),
-    /// The same at the completion of exactly this step, before anything after it; `Lost` if the step is past.
-    CutAt(PolicyVersion, Reply<Cut>),
     /// The account's totals.
     Totals(Reply<LedgerTotals>),
     /// The state for people and pages.
@@ -83,38 +81,4 @@ pub enum ReplayMsg {
     DeadlineTick,
 }
 
-impl From<GeneratorEvent> for ReplayMsg {
-    fn from(event: GeneratorEvent) -> Self {
-        Self::Generator(event)
-    }
-}
-
-impl From<LearnerEvent> for ReplayMsg {
-    fn from(event: LearnerEvent) -> Self {
-        Self::Learner(event)
-    }
-}
-
-// ractor needs the way back to return a message that could not be sent.
-
-impl TryFrom<ReplayMsg> for GeneratorEvent {
-    type Error = ReplayMsg;
-
-    fn try_from(message: ReplayMsg) -> Result<Self, ReplayMsg> {
-        match message {
-            ReplayMsg::Generator(event) => Ok(event),
-            other => Err(other),
-        }
-    }
-}
-
-impl TryFrom<ReplayMsg> for LearnerEvent {
-    type Error = ReplayMsg;
-
-    fn try_from(message: ReplayMsg) -> Result<Self, ReplayMsg> {
-        match message {
-            ReplayMsg::Learner(event) => Ok(event),
-            other => Err(other),
-        }
-    }
-}
+convertible! { ReplayMsg { Generator(GeneratorEvent), Learner(LearnerEvent) } }

@@ -66,7 +66,7 @@ impl ReplayCore {
 
     /// Whether what is ready will never be more: the data is used up and nothing runs that could still give a prompt back.
     fn last_is_short(&self) -> bool {
-        !self.stopped && self.feed.at_end() && self.buffer.running_len() == 0
+        self.feed.at_end() && self.buffer.running_len() == 0
     }
 
     fn close(&mut self, take: u64, out: &mut Vec<Action>) {
@@ -108,7 +108,7 @@ impl ReplayCore {
     pub(super) fn notice_end(&mut self, out: &mut Vec<Action>) {
         let idle = self.buffer.len() == 0 && self.hands.is_empty();
         let used_up = self.feed.at_end() || self.admission.all_issued(self.position());
-        if idle && used_up && !self.stopped && !self.exhausted {
+        if idle && used_up && !self.exhausted {
             self.exhausted = true;
             out.push(Action::Report(ReplayEvent::Exhausted));
         }

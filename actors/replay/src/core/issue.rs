@@ -14,7 +14,7 @@ type Plan = BTreeMap<GeneratorId, Vec<Lease>>;
 impl ReplayCore {
     /// Issues all leases that may be issued now.
     pub(super) fn issue(&mut self, now: Duration, out: &mut Vec<Action>) {
-        if !self.begun || self.stopped || self.deadlines.is_held() {
+        if !self.begun || self.deadlines.is_held() {
             return;
         }
         let mut plan = Plan::new();

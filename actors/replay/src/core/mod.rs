@@ -156,7 +156,6 @@ pub struct ReplayCore {
     /// Optimiser steps done.
     pub(crate) completed: PolicyVersion,
     begun: bool,
-    stopped: bool,
     exhausted: bool,
     failed: bool,
     last_missed_deadline: Option<String>,
@@ -193,7 +192,6 @@ impl ReplayCore {
             closed: 0,
             completed: PolicyVersion(0),
             begun: false,
-            stopped: false,
             exhausted: false,
             failed: false,
             last_missed_deadline: None,
@@ -226,12 +224,6 @@ impl ReplayCore {
         self.settle(now, out);
     }
 
-    /// Issues nothing more: the run drains. What is in flight goes on, whole batches included; the short last batch of the data
-    /// is left to the run that resumes.
-    pub fn stop_issuing(&mut self) {
-        self.stopped = true;
-    }
-
     /// Acts on every deadline that has passed.
     pub fn tick(&mut self, now: Duration, out: &mut Vec<Action>) {
         let mut lost = Vec::new();
@@ -260,11 +252,6 @@ impl ReplayCore {
     /// The ledger, to look at.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
-    }
-
-    /// Optimiser steps done.
-    pub fn completed(&self) -> PolicyVersion {
-        self.completed
     }
 
     /// The state for people and pages.
@@ -302,8 +289,6 @@ impl ReplayCore {
         }
         telemetry::buffer(self.buffer.ready_len(), self.admission.capacity());
         telemetry::mailbox_depth("replay_generator", counts[0] as usize);
-        telemetry::mailbox_depth("replay_verifier", counts[2] as usize);
-        telemetry::mailbox_depth("replay_learner", self.hands.len());
     }
 
     /// What every event ends with: batches are closed, leases issued, the end noticed and the account checked.
