@@ -270,7 +270,9 @@ fn remove_checkpoints(root: &Path) -> Result<(), RunDirError> {
     for entry in entries {
         let path = entry.map_err(at(root))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let number = name.strip_prefix("step-").map(|n| n.strip_suffix(".tmp").unwrap_or(n));
+        // `step-N`, and what a write that was cut off left: `step-N.tmp`, `step-N.old.tmp`.
+        let plain = name.strip_suffix(".tmp").map_or(name.as_str(), |n| n.strip_suffix(".old").unwrap_or(n));
+        let number = plain.strip_prefix("step-");
         if number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())) && !path.is_symlink() {
             std::fs::remove_dir_all(&path).map_err(at(&path))?;
         } else if name == "latest" && path.is_symlink() {

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use counterpoint_generator::EvalReport;
-use counterpoint_rollout::GeneratorId;
 use counterpoint_rollout::contract::{LearnerEvent, ReplayEvent};
+use counterpoint_rollout::{GeneratorId, convertible};
 use counterpoint_weight_sync::SyncFailed;
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::mpsc;
@@ -74,26 +74,7 @@ pub(crate) enum Event {
     Interrupted,
 }
 
-/// A message type of another actor becomes an event, and back again (ractor wants that for a message it could not deliver).
-macro_rules! event_of {
-    ($($message:ty => $variant:ident),+) => {$(
-        impl From<$message> for Event {
-            fn from(message: $message) -> Self {
-                Self::$variant(message)
-            }
-        }
-
-        impl TryFrom<Event> for $message {
-            type Error = Event;
-
-            fn try_from(event: Event) -> Result<Self, Event> {
-                if let Event::$variant(message) = event { Ok(message) } else { Err(event) }
-            }
-        }
-    )+};
-}
-
-event_of!(LearnerEvent => Stepped, ReplayEvent => Replay, SyncFailed => SyncFailed);
+convertible! { Event { Stepped(LearnerEvent), Replay(ReplayEvent), SyncFailed(SyncFailed) } }
 
 /// Who is who among the linked actors. Filled by the one who spawns, read by the supervisor.
 #[derive(Clone, Debug, Default)]

@@ -189,7 +189,7 @@ impl KvStore {
         if columns <= self.columns {
             return Ok(());
         }
-        // No data leads here: a request that could grow longer is refused when it is submitted.
+        // No data leads here: a request that could grow longer is dropped when it is submitted.
         assert!(columns <= self.longest_allowed, "{columns} columns, but at most {} are allowed", self.longest_allowed);
         let grown = (2 * self.columns).max(columns).min(self.longest_allowed);
         let data = self.shape.zeros(self.slots, grown)?;
