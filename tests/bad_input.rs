@@ -1,5 +1,7 @@
 //! Bad input gets one clear line: what is wrong, where, what would be right; exit 2 or 1; never a backtrace.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod common;
 
 use std::net::TcpListener;

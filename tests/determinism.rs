@@ -1,5 +1,7 @@
 //! Invariant: same seed, η = 0, one generator: the same weights to the last bit, over an interrupt too.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod common;
 
 use std::process::Child;

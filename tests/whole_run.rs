@@ -1,5 +1,7 @@
 //! The whole loop through the public interface: what it trains, what it writes, how it ends.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod common;
 
 use common::{Run, eventually, get, signal, stderr, stdout, wait};

@@ -2,6 +2,7 @@
 
 mod ask;
 mod books;
+mod cast;
 mod clock;
 mod conductor;
 mod counters;

@@ -15,10 +15,10 @@ use counterpoint_verifier::{PoolArgs, Registry};
 use serde::de::DeserializeOwned;
 
 use super::books::{Books, Carried};
+use super::cast::{Parts, cast};
 use super::conductor::Start;
 use super::counters::{self, Counter};
 use super::stage::Cast;
-use super::threads;
 use crate::config::Config;
 use crate::data;
 use crate::error::Failure;
@@ -131,12 +131,12 @@ fn serve(bound: Bound, dir: &RunDir, exporter: &Exporter, board: &StatusBoard) -
 }
 
 /// What the run starts from: the model, or a checkpoint with all that goes on.
-struct Resumed {
-    model: Arc<counterpoint_policy::ModelConfig>,
-    flat: counterpoint_policy::Tensor,
-    optimizer: Option<counterpoint_learner::OptimizerState>,
+pub(super) struct Resumed {
+    pub(super) model: Arc<counterpoint_policy::ModelConfig>,
+    pub(super) flat: counterpoint_policy::Tensor,
+    pub(super) optimizer: Option<counterpoint_learner::OptimizerState>,
     checkpoint: Option<PolicyVersion>,
-    cut: Option<Cut>,
+    pub(super) cut: Option<Cut>,
     carried: Carried,
     counters: Vec<Counter>,
     lengths: Lengths,
@@ -178,7 +178,7 @@ impl Resumed {
         })
     }
 
-    fn start(&self) -> Start {
+    pub(super) fn start(&self) -> Start {
         let version = self.checkpoint.unwrap_or_default();
         Start { version, evaluated: self.carried.evaluated }
     }
@@ -188,103 +188,4 @@ fn extra<T: DeserializeOwned>(extras: &BTreeMap<String, Vec<u8>>, name: &str, ch
     let place = || format!("{}/state/{name}", checkpoint.display());
     let bytes = extras.get(name).ok_or_else(|| Failure::Failed(format!("{}: missing", place())))?;
     serde_json::from_slice(bytes).map_err(|e| Failure::Failed(format!("{}: {e}", place())))
-}
-
-struct Parts {
-    prompts: Vec<Arc<Prompt>>,
-    held_out: Option<Vec<Arc<Prompt>>>,
-    verifier: Arc<dyn counterpoint_verifier::Verifier>,
-    tokenizer: Tokenizer,
-    store: CheckpointStore,
-}
-
-fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Cast, Failure> {
-    let Parts { prompts, held_out, verifier, tokenizer, store } = parts;
-    let start = resumed.start();
-    let shares = threads::share(config);
-    tracing::info!("CPU threads: {} for the learner, {} for each generator", shares.learner, shares.generator);
-    // A copy: the learner changes its own in place.
-    let copy = resumed.flat.f_detach_copy().map_err(Failure::failed)?;
-    let snapshot = Arc::new(Snapshot::new(Arc::clone(&resumed.model), start.version, copy).map_err(Failure::failed)?);
-    let setup = LearnerSetup {
-        model: resumed.model,
-        flat: resumed.flat,
-        version: start.version,
-        optimizer: resumed.optimizer,
-        config: config.learner.clone(),
-        objective: config.objective.clone(),
-        temperature: config.generator.temperature,
-        total_steps: Some(config.run.max_steps),
-    };
-    let settings = EngineSettings {
-        threads: Some(shares.learner),
-        publish_every: config.weight_sync.every,
-        snapshot_kind: Kind::Float,
-        checkpoints: store,
-    };
-    let in_flight = u64::from(config.feed.prompts_per_step) * (u64::from(config.replay.max_staleness) + 1);
-    let queue_capacity = usize::try_from(in_flight).unwrap_or(usize::MAX);
-    let replay = {
-        let (feed, replay, seed, max_steps) =
-            (config.feed.clone(), config.replay.clone(), config.run.seed, config.run.max_steps);
-        let (resume, verify_deadline) = (resumed.cut, config.verifier.deadline());
-        move |observer| ReplayArgs { feed, replay, verify_deadline, seed, max_steps, prompts, resume, observer }
-    };
-    let generator = {
-        let (snapshot, tokenizer, config, seed, threads) =
-            (Arc::clone(&snapshot), tokenizer.clone(), config.generator.clone(), config.run.seed, shares.generator);
-        move |id, replay| GeneratorStart {
-            id,
-            snapshot: Arc::clone(&snapshot),
-            tokenizer: tokenizer.clone(),
-            config: config.clone(),
-            seed,
-            threads,
-            queue_capacity,
-            replay,
-        }
-    };
-    let evaluator = held_out.map(|prompts| {
-        let (eval, generator, seed, threads) =
-            (config.eval.clone(), config.generator.clone(), config.run.seed, shares.evaluator);
-        let verify_deadline = config.verifier.deadline();
-        let make: Box<dyn FnOnce(_) -> EvaluatorStart + Send> = Box::new(move |verifier| EvaluatorStart {
-            prompts,
-            tokenizer,
-            config: eval,
-            generator,
-            seed,
-            threads,
-            verifier,
-            verify_deadline,
-        });
-        make
-    });
-    Ok(Cast {
-        replay: Box::new(replay),
-        learner: Box::new(move |links| LearnerArgs {
-            setup,
-            engine: settings,
-            replay: links.replay,
-            publish: links.publish,
-            conductor: links.conductor,
-            stop_deadline: STOP_DEADLINE,
-        }),
-        sync_deadline: Duration::from_secs_f64(config.weight_sync.deadline_seconds),
-        verifier: PoolArgs { name: config.verifier.name.clone(), verifier, config: config.verifier.clone() },
-        generators: config.generator.count,
-        generator: Box::new(generator),
-        window: window(config),
-        version: start.version,
-        learner_credits: config.learner.prefetch + 1,
-        evaluator,
-        // One evaluation may wait for another that runs beside the training; the evaluator's own deadline comes first.
-        eval_deadline: Duration::from_secs_f64(2.0 * config.eval.timeout_seconds) + STOP_DEADLINE,
-        patience: Duration::from_secs_f64(config.run.stall_seconds.max(300.0)),
-    })
-}
-
-/// Groups that a generator holds at once: enough to fill its slots, and one more that waits.
-fn window(config: &Config) -> usize {
-    config.generator.slots.div_ceil(config.feed.answers_per_prompt as usize) + 1
 }

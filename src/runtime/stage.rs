@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use counterpoint_generator::{
-    EvalReport, Evaluate, EvaluatorActor, EvaluatorMsg, GeneratorActor, GeneratorActorMsg, GeneratorStart,
+    EvalReport, Evaluate, EvaluatorActor, EvaluatorMsg, EvaluatorStart, GeneratorActor, GeneratorActorMsg,
+    GeneratorStart,
 };
 use counterpoint_learner::{Extra, LearnerActor, LearnerActorMsg, LearnerArgs, SaveState};
 use counterpoint_policy::{LoadWeights, Snapshot};
@@ -25,22 +26,30 @@ use super::supervisor::{Event, Role, Roles, Supervisor, SupervisorState};
 /// Time for an actor and its engine to end.
 const STOP: Duration = Duration::from_secs(30);
 
+/// Make the start arguments of an actor, once those that it talks to are there.
+pub(crate) type MakeReplay = Box<dyn FnOnce(DerivedActorRef<ReplayEvent>) -> ReplayArgs + Send>;
+/// See [`MakeReplay`].
+pub(crate) type MakeLearner = Box<dyn FnOnce(LearnerLinks) -> LearnerArgs + Send>;
+/// See [`MakeReplay`]; called again for a restart.
+pub(crate) type MakeGenerator =
+    Box<dyn Fn(GeneratorId, DerivedActorRef<GeneratorEvent>) -> GeneratorStart + Send + Sync>;
+/// See [`MakeReplay`].
+pub(crate) type MakeEvaluator = Box<dyn FnOnce(DerivedActorRef<VerifierMsg>) -> EvaluatorStart + Send>;
+
 /// What the actors start with.
 pub(crate) struct Cast {
-    pub(crate) replay: Box<dyn FnOnce(DerivedActorRef<ReplayEvent>) -> ReplayArgs + Send>,
-    pub(crate) learner: Box<dyn FnOnce(LearnerLinks) -> LearnerArgs + Send>,
+    pub(crate) replay: MakeReplay,
+    pub(crate) learner: MakeLearner,
     pub(crate) sync_deadline: Duration,
     pub(crate) verifier: PoolArgs,
     pub(crate) generators: u32,
-    /// Makes the start arguments of one generator, also for a restart.
-    pub(crate) generator: Box<dyn Fn(GeneratorId, DerivedActorRef<GeneratorEvent>) -> GeneratorStart + Send + Sync>,
+    pub(crate) generator: MakeGenerator,
     /// Groups that a generator may hold at once.
     pub(crate) window: usize,
     /// The weights that generators start with.
     pub(crate) version: PolicyVersion,
     pub(crate) learner_credits: usize,
-    pub(crate) evaluator:
-        Option<Box<dyn FnOnce(DerivedActorRef<VerifierMsg>) -> counterpoint_generator::EvaluatorStart + Send>>,
+    pub(crate) evaluator: Option<MakeEvaluator>,
     pub(crate) eval_deadline: Duration,
     /// Time for an actor to answer a question that needs its attention; an optimiser step or a checkpoint may be under way.
     pub(crate) patience: Duration,
@@ -63,7 +72,7 @@ pub(crate) struct Stage {
     verifier: ActorRef<PoolMsg>,
     generators: BTreeMap<GeneratorId, ActorRef<GeneratorActorMsg>>,
     evaluator: Option<ActorRef<EvaluatorMsg>>,
-    generator_args: Box<dyn Fn(GeneratorId, DerivedActorRef<GeneratorEvent>) -> GeneratorStart + Send + Sync>,
+    generator_args: MakeGenerator,
     verifier_args: PoolArgs,
     window: usize,
     version: PolicyVersion,
