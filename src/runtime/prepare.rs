@@ -4,14 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use counterpoint_generator::{EvaluatorStart, GeneratorStart};
-use counterpoint_learner::{CheckpointStore, EngineSettings, LearnerArgs, LearnerSetup, LoadedCheckpoint, checkpoint};
-use counterpoint_policy::{Device, Kind, Snapshot, Tokenizer, device};
-use counterpoint_replay::{Cut, ReplayArgs};
-use counterpoint_rollout::{PolicyVersion, Prompt, telemetry};
-use counterpoint_verifier::{PoolArgs, Registry};
+use counterpoint_learner::{CheckpointStore, LoadedCheckpoint, checkpoint};
+use counterpoint_policy::{Device, Kind, Tokenizer, device};
+use counterpoint_replay::Cut;
+use counterpoint_rollout::{PolicyVersion, telemetry};
+use counterpoint_verifier::Registry;
 use serde::de::DeserializeOwned;
 
 use super::books::{Books, Carried};
@@ -25,9 +23,6 @@ use crate::error::Failure;
 use crate::http::{self, Bound, Exporter, Server};
 use crate::rundir::{Lengths, RunDir, RunDirError, RunStatus, fingerprint};
 use crate::status::{Status, StatusBoard};
-
-/// Time for an engine to end.
-const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A run that can start.
 pub(crate) struct Prepared {
