@@ -35,6 +35,16 @@ fn assert_checkpoint_is_consistent(run: &Run) {
     assert_eq!(totals["trained"], run.summary()["ledger"]["trained"]);
 }
 
+/// Questions that no answer is right for.
+fn impossible_data() -> (tempfile::TempDir, std::path::PathBuf) {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("impossible.jsonl");
+    let lines: Vec<String> =
+        (0..200).map(|i| format!("{{\"prompt\":\"{}+{}=\",\"answer\":\"none\"}}", i / 10, i % 10)).collect();
+    std::fs::write(&data, lines.join("\n")).unwrap();
+    (scratch, data)
+}
+
 #[test]
 fn an_asynchronous_run_with_two_generators_trains_its_steps_within_the_staleness_bound() {
     let run = Run::new(&["generator.count=2", "replay.max_staleness=3", "eval.every=3"]);
@@ -87,11 +97,7 @@ fn data_smaller_than_a_batch_and_a_single_prompt_run_to_their_end() {
 
 #[test]
 fn when_no_group_is_ever_mixed_the_run_stops_with_a_clear_word() {
-    let scratch = tempfile::tempdir().unwrap();
-    let data = scratch.path().join("impossible.jsonl");
-    let lines: Vec<String> =
-        (0..200).map(|i| format!("{{\"prompt\":\"{}+{}=\",\"answer\":\"none\"}}", i / 10, i % 10)).collect();
-    std::fs::write(&data, lines.join("\n")).unwrap();
+    let (_scratch, data) = impossible_data();
     let run = Run::new(&[]);
     let output = run.finish(&[&format!("data.train={}", data.display())]);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
@@ -204,11 +210,7 @@ fn a_target_reached_beside_the_training_ends_the_run_at_one_version_and_a_higher
 
 #[test]
 fn a_failed_run_leaves_a_checkpoint_from_which_it_can_go_on() {
-    let scratch = tempfile::tempdir().unwrap();
-    let data = scratch.path().join("impossible.jsonl");
-    let lines: Vec<String> =
-        (0..200).map(|i| format!("{{\"prompt\":\"{}+{}=\",\"answer\":\"none\"}}", i / 10, i % 10)).collect();
-    std::fs::write(&data, lines.join("\n")).unwrap();
+    let (_scratch, data) = impossible_data();
     let run = Run::new(&[]);
     let data = format!("data.train={}", data.display());
     for _ in 0..2 {

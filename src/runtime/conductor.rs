@@ -10,7 +10,6 @@ use counterpoint_generator::{EvalConfig, EvalMode, EvalReport};
 use counterpoint_rollout::contract::{LearnerEvent, ReplayEvent};
 use counterpoint_rollout::{PolicyVersion, telemetry};
 use counterpoint_weight_sync::SyncFailed;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
 
@@ -388,19 +387,4 @@ impl Conductor {
         self.stage.strike().await;
         summary
     }
-}
-
-/// The first SIGINT or SIGTERM interrupts the run in good order; the second ends the program at once, which is safe: a
-/// checkpoint is complete or absent.
-pub(crate) fn listen_for_signals(conductor: ractor::ActorRef<Event>) -> std::io::Result<tokio::task::JoinHandle<()>> {
-    let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    Ok(tokio::spawn(async move {
-        for count in 1.. {
-            tokio::select! { _ = int.recv() => (), _ = term.recv() => () }
-            if count > 1 || conductor.cast(Event::Interrupted).is_err() {
-                eprintln!("counterpoint: stopped at once; the last complete checkpoint is good");
-                std::process::exit(1);
-            }
-        }
-    }))
 }

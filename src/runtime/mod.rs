@@ -7,6 +7,7 @@ mod clock;
 mod conductor;
 mod counters;
 mod prepare;
+mod signals;
 mod stage;
 mod supervisor;
 mod threads;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use counterpoint_verifier::Registry;
 
-use self::conductor::{Conductor, Ending, listen_for_signals};
+use self::conductor::{Conductor, Ending};
 use self::prepare::Prepared;
 use self::stage::Stage;
 use crate::config::Config;
@@ -52,7 +53,7 @@ async fn conduct(prepared: Prepared, console: Console) -> Result<(), Failure> {
             return Err(Failure::Failed(error));
         }
     };
-    let signals = listen_for_signals(stage.interrupts()).map_err(|e| Failure::Failed(format!("signals: {e}")))?;
+    let signals = signals::listen(stage.interrupts()).map_err(|e| Failure::Failed(format!("signals: {e}")))?;
     if let Some(server) = &server {
         server.set_ready(true);
     }
