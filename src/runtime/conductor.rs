@@ -305,13 +305,14 @@ impl Conductor {
         self.books.clock.stop();
         self.books.board().update(|status| status.phase = Phase::Evaluating);
         self.stage.freeze_generators().await?;
-        if let Some(report) = self.await_evaluation().await? {
-            self.note(&report);
-        }
-        self.stage.paused(paused.elapsed())?;
+        let report = self.await_evaluation().await?;
         if !self.interrupted {
             self.books.board().update(|status| status.phase = phase);
         }
+        if let Some(report) = report {
+            self.note(&report);
+        }
+        self.stage.paused(paused.elapsed())?;
         if training {
             self.stage.thaw_generators()?;
             self.books.clock.start();
