@@ -40,7 +40,8 @@ pub(crate) struct Books {
     started: clock::Stopwatch,
     accuracy_start: Option<f64>,
     max_staleness: u64,
-    evaluated: Option<PolicyVersion>,
+    /// The version that the newest evaluation saw; none is evaluated twice.
+    pub(crate) evaluated: Option<PolicyVersion>,
     steps: u64,
     since_step: Judged,
     samples_per_step: u32,
@@ -228,7 +229,7 @@ impl Books {
             status.learner_idle_share = learner;
             status.generator_idle_share = generator;
             status.groups_in_flight = by("counterpoint_groups_in_flight", "state");
-            status.groups_ended = ended(&text);
+            status.groups_ended = groups_ended(&text);
             status.policy_versions = by("counterpoint_policy_version", "actor");
             status.seconds = seconds;
             status.seconds_training = training;
@@ -300,12 +301,10 @@ impl Books {
 
 /// The ledger as the counters have it, so that the summary equals the last exposition to the digit.
 fn account(exposition: &str) -> LedgerSummary {
-    let groups = "counterpoint_groups_total";
     let issued = counters::total(exposition, "counterpoint_groups_issued_total", &[]) as u64;
-    let trained = counters::total(exposition, groups, &[("outcome", "trained")]) as u64;
-    let mut dropped = counters::by_label(exposition, groups, "reason");
-    dropped.remove("");
-    let ended = trained + dropped.values().sum::<u64>();
+    let mut dropped = groups_ended(exposition);
+    let ended = dropped.values().sum();
+    let trained = dropped.remove(TRAINED).unwrap_or(0);
     LedgerSummary { issued, trained, in_flight: issued.saturating_sub(ended), dropped }
 }
 
@@ -317,11 +316,15 @@ fn idle_share(exposition: &str, actor: &str) -> f64 {
     if idle + busy > 0.0 { idle / (idle + busy) } else { 0.0 }
 }
 
-fn ended(exposition: &str) -> BTreeMap<String, u64> {
+/// The key of the trained groups among those that ended, and their outcome in the counters.
+const TRAINED: &str = "trained";
+
+/// Groups that ended: those trained, and those dropped by reason.
+fn groups_ended(exposition: &str) -> BTreeMap<String, u64> {
     let name = "counterpoint_groups_total";
     let mut ended = counters::by_label(exposition, name, "reason");
-    ended.remove("");
-    ended.insert("trained".to_owned(), counters::total(exposition, name, &[("outcome", "trained")]) as u64);
+    ended.remove(""); // the trained ones have no reason
+    ended.insert(TRAINED.to_owned(), counters::total(exposition, name, &[("outcome", TRAINED)]) as u64);
     ended
 }
 

@@ -31,7 +31,7 @@ pub(super) struct Parts {
 pub(super) fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Cast, Failure> {
     let config = Arc::new(config.clone());
     let Parts { prompts, held_out, verifier, tokenizer, store } = parts;
-    let version = resumed.start().version;
+    let version = resumed.version();
     let shares = threads::share(&config);
     tracing::info!("CPU threads: {} for the learner, {} for each generator", shares.learner, shares.generator);
     // A copy: the learner changes its own in place.

@@ -27,15 +27,6 @@ const RESTARTS_PER_ACTOR: u32 = 3;
 /// How often the figures on the status page and the terminal are refreshed.
 const REFRESH: Duration = Duration::from_millis(500);
 
-/// Where a run starts.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Start {
-    /// Steps trained before.
-    pub(crate) version: PolicyVersion,
-    /// The version that the last evaluation saw.
-    pub(crate) evaluated: Option<PolicyVersion>,
-}
-
 /// How a run ended, when it did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -55,8 +46,6 @@ pub(crate) struct Conductor {
     refresh: Interval,
     /// The learner's weights.
     version: PolicyVersion,
-    /// The last version that was evaluated, so that none is evaluated twice.
-    evaluated: Option<PolicyVersion>,
     /// An evaluation runs beside the training (`eval.mode = "overlap"`).
     evaluating: bool,
     /// A signal came.
@@ -73,13 +62,12 @@ impl Conductor {
         events: mpsc::UnboundedReceiver<Event>,
         books: Books,
         console: Console,
-        start: Start,
+        version: PolicyVersion,
     ) -> Self {
         let mut refresh = tokio::time::interval(REFRESH);
         refresh.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let Start { version, evaluated } = start;
         let (evaluating, interrupted, deferred) = (false, false, VecDeque::new());
-        Self { config, stage, events, books, console, refresh, version, evaluated, evaluating, interrupted, deferred }
+        Self { config, stage, events, books, console, refresh, version, evaluating, interrupted, deferred }
     }
 
     /// Runs to the end, whatever it is. A failed run leaves a checkpoint too if learner and replay can still give one.
@@ -207,7 +195,7 @@ impl Conductor {
     /// Whether the run has what it was started for, or was interrupted while it looked.
     fn finished(&self) -> Option<Ending> {
         let reached = self.config.run.target_accuracy.is_some_and(|target| {
-            self.evaluated == Some(self.version) && self.books.accuracy.is_some_and(|accuracy| accuracy >= target)
+            self.books.evaluated == Some(self.version) && self.books.accuracy.is_some_and(|accuracy| accuracy >= target)
         });
         match reached || self.version.0 >= self.config.run.max_steps {
             true => Some(Ending::Done),
@@ -296,7 +284,7 @@ impl Conductor {
     /// Evaluates the learner's present weights while everything else stands still, unless that was done. A signal gives the
     /// evaluation up.
     async fn evaluate_once(&mut self) -> Result<(), String> {
-        if self.evaluated == Some(self.version) || !self.stage.evaluates() {
+        if self.books.evaluated == Some(self.version) || !self.stage.evaluates() {
             return Ok(());
         }
         let training = self.books.clock.running();
@@ -367,7 +355,6 @@ impl Conductor {
     }
 
     fn note(&mut self, report: &EvalReport) {
-        self.evaluated = Some(report.policy_version);
         self.books.evaluated(report);
         self.show(true);
     }

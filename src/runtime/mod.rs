@@ -44,7 +44,7 @@ pub fn run(config: Config, registry: &Registry, fresh: bool, console: Console) -
 }
 
 async fn conduct(prepared: Prepared, console: Console) -> Result<(), Failure> {
-    let Prepared { config, cast, mut books, server, exporter, start } = prepared;
+    let Prepared { config, cast, mut books, server, exporter, version } = prepared;
     let upkeep = tokio::spawn(exporter.keep_up());
     let (stage, events) = match Stage::set(cast).await {
         Ok(set) => set,
@@ -59,7 +59,7 @@ async fn conduct(prepared: Prepared, console: Console) -> Result<(), Failure> {
     }
     books.board().update(|status| status.phase = Phase::Training);
     let dir = config.run.dir.clone();
-    let mut conductor = Conductor::new(config, stage, events, books, console, start);
+    let mut conductor = Conductor::new(config, stage, events, books, console, version);
     let ended = conductor.conduct().await;
     signals.abort();
     if let Some(server) = &server {

@@ -14,7 +14,6 @@ use serde::de::DeserializeOwned;
 
 use super::books::{Books, Carried};
 use super::cast::{Parts, cast};
-use super::conductor::Start;
 use super::counters::{self, Counter};
 use super::stage::Cast;
 use crate::config::Config;
@@ -31,7 +30,8 @@ pub(crate) struct Prepared {
     pub(crate) books: Books,
     pub(crate) server: Option<Server>,
     pub(crate) exporter: Exporter,
-    pub(crate) start: Start,
+    /// Steps trained before.
+    pub(crate) version: PolicyVersion,
 }
 
 /// `None`: the run in this directory has what it was started for, and that was said. Must be called within a tokio runtime.
@@ -72,17 +72,17 @@ pub(crate) fn prepare(config: Config, registry: &Registry, fresh: bool) -> Resul
     let mut dir = dir;
     dir.truncate_to(&resumed.lengths).map_err(of_directory)?;
     counters::restore(&resumed.counters);
-    let start = resumed.start();
+    let version = resumed.version();
     if let Some(cut) = &resumed.cut {
         counters::restore_ledger(&cut.totals);
         telemetry::resumed();
-        tracing::info!("resumed from step {}, {} groups are issued again", start.version.0, cut.in_flight.len());
+        tracing::info!("resumed from step {}, {} groups are issued again", version.0, cut.in_flight.len());
     }
     let mut books =
         Books::new(dir, board, exporter.clone(), resumed.carried.clone(), config.telemetry.samples_per_step);
-    books.resume_at(start.version.0);
+    books.resume_at(version.0);
     let cast = cast(&config, resumed, Parts { prompts, held_out, verifier, tokenizer, store })?;
-    Ok(Some(Prepared { config, cast, books, server, exporter, start }))
+    Ok(Some(Prepared { config, cast, books, server, exporter, version }))
 }
 
 /// What is read from the model's directory and the run's checkpoints.
@@ -173,9 +173,8 @@ impl Resumed {
         })
     }
 
-    pub(super) fn start(&self) -> Start {
-        let version = self.checkpoint.unwrap_or_default();
-        Start { version, evaluated: self.carried.evaluated }
+    pub(super) fn version(&self) -> PolicyVersion {
+        self.checkpoint.unwrap_or_default()
     }
 }
 
