@@ -103,7 +103,9 @@ fn question(line: &[u8], config: &DataConfig, file: &str, number: usize) -> Resu
         None => format!("{file}:{number}"),
         Some(name) => scalar(column(&row, name, "id_column")?).map_err(|e| format!("column {name:?}: {e}"))?,
     };
-    Ok(Some(Prompt { id, content, answer, source: file.to_owned() }))
+    let used = [Some(&config.prompt_column), Some(&config.answer_column), config.id_column.as_ref()];
+    let info = row.into_iter().filter(|(name, _)| !used.contains(&Some(name))).collect();
+    Ok(Some(Prompt { id, content, answer, source: file.to_owned(), info }))
 }
 
 fn column<'r>(row: &'r Map<String, Value>, name: &str, key: &str) -> Result<&'r Value, String> {

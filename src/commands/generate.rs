@@ -98,7 +98,7 @@ impl Source<'_> {
         let content = content(&line)?;
         let number = self.input.number();
         let id = line.id.as_ref().map_or(Ok(format!("line:{number}")), scalar).map_err(|e| format!("id: {e}"))?;
-        let prompt = Prompt { id, content, answer: String::new(), source: String::new() };
+        let prompt = Prompt { id, content, answer: String::new(), source: String::new(), info: Default::default() };
         let group = GroupId(self.groups);
         let request = Request::new(group, &prompt, self.sampling.samples, noise(self.sampling.seed), self.tokenizer)
             .map_err(|e| e.to_string())?;

@@ -8,7 +8,7 @@ use counterpoint_learner::{CheckpointStore, EngineSettings, LearnerArgs, Learner
 use counterpoint_policy::{Kind, Snapshot, Tokenizer};
 use counterpoint_replay::ReplayArgs;
 use counterpoint_rollout::Prompt;
-use counterpoint_verifier::{PoolArgs, Verifier};
+use counterpoint_verifier::{Home, PoolArgs, Verifier};
 
 use super::prepare::Resumed;
 use super::stage::{Cast, MakeEvaluator, MakeGenerator, MakeLearner, MakeReplay};
@@ -51,7 +51,12 @@ pub(super) fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Ca
         replay: replay(&config, prompts, resumed.cut),
         learner: learner(&config, setup, store, shares),
         sync_deadline: Duration::from_secs_f64(config.weight_sync.deadline_seconds),
-        verifier: PoolArgs { name: config.verifier.name.clone(), verifier, config: config.verifier.clone() },
+        verifier: PoolArgs {
+            name: config.verifier.name.clone(),
+            verifier,
+            home: Home { directory: Some(config.run.dir.clone()) },
+            config: config.verifier.clone(),
+        },
         generators: config.generator.count,
         generator: generator(&config, snapshot, tokenizer.clone(), shares),
         window: window(&config),

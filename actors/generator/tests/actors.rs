@@ -36,7 +36,13 @@ fn model() -> (Arc<ModelConfig>, Tokenizer) {
 
 fn prompt(text: &str) -> Arc<Prompt> {
     let content = PromptContent::Text(text.to_owned());
-    Arc::new(Prompt { id: text.to_owned(), content, answer: "7".to_owned(), source: "test".to_owned() })
+    Arc::new(Prompt {
+        id: text.to_owned(),
+        content,
+        answer: "7".to_owned(),
+        source: "test".to_owned(),
+        info: Default::default(),
+    })
 }
 
 fn lease(group: u64, text: &str, answers: u32, min_version: u64) -> Lease {

@@ -233,8 +233,13 @@ mod tests {
 
     fn prompts(answer: &str) -> Vec<Arc<Prompt>> {
         let content = PromptContent::Text(String::new());
-        let prompt =
-            |i| Prompt { id: format!("p{i}"), content: content.clone(), answer: answer.into(), source: String::new() };
+        let prompt = |i| Prompt {
+            id: format!("p{i}"),
+            content: content.clone(),
+            answer: answer.into(),
+            source: String::new(),
+            info: Default::default(),
+        };
         (0..4).map(|i| Arc::new(prompt(i))).collect()
     }
 

@@ -220,8 +220,13 @@ mod tests {
 
     fn prompts(n: usize) -> Vec<Arc<Prompt>> {
         let content = PromptContent::Text(String::new());
-        let prompt =
-            |i| Prompt { id: format!("p{i}"), content: content.clone(), answer: String::new(), source: String::new() };
+        let prompt = |i| Prompt {
+            id: format!("p{i}"),
+            content: content.clone(),
+            answer: String::new(),
+            source: String::new(),
+            info: Default::default(),
+        };
         (0..n).map(|i| Arc::new(prompt(i))).collect()
     }
 

@@ -1,4 +1,5 @@
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// One question, as read from the data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -11,6 +12,9 @@ pub struct Prompt {
     pub answer: String,
     /// Where the prompt came from (a file name or the data's own source column).
     pub source: String,
+    /// The data's other columns, for verifiers that need more than the answer (unit tests, tolerances).
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub info: Map<String, Value>,
 }
 
 /// The question as plain text or as the messages of a chat, which the model's template turns into text.

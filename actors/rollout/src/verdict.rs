@@ -28,6 +28,10 @@ pub enum VoidReason {
     Protocol,
     /// A deterministic work limit was exceeded.
     Budget,
+    /// The verifier wrote more than it may.
+    OutputLimit,
+    /// The verifier is out of service: restarted too often, or its circuit breaker is open.
+    Unavailable,
     /// The completion was cut off and the configuration says not to judge such.
     Truncated,
     /// The verifier said so itself, with its reason.
@@ -42,6 +46,8 @@ impl VoidReason {
             Self::Crash => "crash",
             Self::Protocol => "protocol",
             Self::Budget => "budget",
+            Self::OutputLimit => "output_limit",
+            Self::Unavailable => "unavailable",
             Self::Truncated => "truncated",
             Self::Verifier(_) => "verifier",
         }

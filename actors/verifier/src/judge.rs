@@ -6,10 +6,16 @@ use std::time::Duration;
 use counterpoint_rollout::{Completion, Group, Prompt, Verdict, VoidReason, panic_text};
 use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinHandle};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::config::LONGEST_DEADLINE;
-use crate::{Mode, Question, TruncatedPolicy, Verifier};
+use crate::{Home, Mode, Question, TruncatedPolicy, Verifier, VerifierError};
+
+/// How long a verifier may take to get ready.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long a verifier may take to end what it started.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A verifier with the rules around it: every judgement of Counterpoint goes through here.
 ///
@@ -55,6 +61,35 @@ impl Judge {
         Self { name: name.into(), mode: verifier.mode(), verifier, truncated }
     }
 
+    /// Lets the verifier get ready.
+    ///
+    /// # Errors
+    /// [`Verifier::start`]'s, with the verifier's name; also if it panics or is not ready within a minute.
+    pub async fn start(&self, home: &Home) -> Result<(), VerifierError> {
+        let (verifier, home) = (Arc::clone(&self.verifier), home.clone());
+        let run = tokio::spawn(async move { verifier.start(&home).await });
+        let error = match timeout(START_DEADLINE, run).await {
+            Ok(Ok(started)) => return started.map_err(|error| error.at(format!("verifier `{}`", self.name))),
+            Ok(Err(panic)) => format!("verifier `{}` panicked while it started: {panic}", self.name),
+            Err(_late) => {
+                format!("verifier `{}` was not ready after {} s", self.name, START_DEADLINE.as_secs())
+            }
+        };
+        Err(VerifierError::Setup(error))
+    }
+
+    /// Lets the verifier end what it started; gives up on it after a few seconds.
+    pub async fn stop(&self) {
+        if timeout(STOP_DEADLINE, self.verifier.stop()).await.is_err() {
+            tracing::warn!(verifier = self.name, "did not stop within {} s", STOP_DEADLINE.as_secs());
+        }
+    }
+
+    /// How the verdicts came about, if the verifier can tell.
+    pub async fn explain(&self, question: &Question) -> Option<Vec<serde_json::Value>> {
+        self.verifier.explain(question).await
+    }
+
     /// The verifier's name in logs and metrics.
     pub fn name(&self) -> &str {
         &self.name
@@ -73,7 +108,7 @@ impl Judge {
         let judged = if responses.is_empty() {
             Judged { verdicts: Vec::new(), unfinished: None }
         } else {
-            self.question(Question { prompt: Arc::clone(prompt), responses }, deadline).await
+            self.question(Question::new(Arc::clone(prompt), responses), deadline).await
         };
         let mut verdicts = judged.verdicts.into_iter();
         // `question` returns one verdict per response, so none is missing.
@@ -88,13 +123,15 @@ impl Judge {
     }
 
     /// Judges the responses of a question. A deadline of zero has passed: the verifier is not asked.
-    pub async fn question(&self, question: Question, deadline: Duration) -> Judged {
+    pub async fn question(&self, mut question: Question, deadline: Duration) -> Judged {
+        let deadline = deadline.min(LONGEST_DEADLINE);
+        question.deadline = Instant::now() + deadline;
         let answers = question.responses.len();
         if deadline.is_zero() {
             return Judged { verdicts: void(answers, VoidReason::Timeout), unfinished: None };
         }
         let mut run = self.run(question);
-        let verdicts = match timeout(deadline.min(LONGEST_DEADLINE), &mut run.0).await {
+        let verdicts = match timeout(deadline, &mut run.0).await {
             Ok(Ok(verdicts)) => self.checked(verdicts, answers),
             Ok(Err(error)) => self.crashed(error, answers),
             Err(_elapsed) => {

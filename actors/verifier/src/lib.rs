@@ -8,6 +8,9 @@
 //! its options; [`Judge`] asks it, under a deadline and on the right threads; [`VerifierPool`] is the actor that lets at most
 //! `verifier.workers` groups be judged at once. [`Judge`] needs no actor: `counterpoint verify` and the evaluator use it alone.
 //!
+//! **Life.** The pool calls [`Verifier::start`] before the first question, which may start processes, and [`Verifier::stop`]
+//! when it ends. Kinds made of other verifiers get those from their [`Parts`].
+//!
 //! **Limits.** A verifier in this process that blocks or loops for ever cannot be killed. Its thread is given up, its slot is
 //! free again, and past `verifier.max_abandoned` such threads the pool fails with a clear error. Whoever owns the tokio
 //! runtime must end it with `Runtime::shutdown_timeout`: merely dropping a runtime waits for such a thread for ever.
@@ -40,6 +43,8 @@ mod config;
 mod error;
 mod exact;
 mod judge;
+mod kinds;
+pub mod math;
 mod options;
 mod pool;
 mod question;
@@ -54,6 +59,6 @@ pub use exact::{Case, Exact};
 pub use judge::{Judge, Judged, Unfinished};
 pub use options::parse_options;
 pub use pool::{PoolArgs, PoolMsg, VerifierPool};
-pub use question::{Mode, Question, Verifier};
+pub use question::{Home, Mode, Question, Verifier};
 pub use queue::Ticket;
-pub use registry::Registry;
+pub use registry::{Parts, Registry};

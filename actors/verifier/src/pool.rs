@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::config::LONGEST_DEADLINE;
 use crate::judge::Unfinished;
 use crate::queue::Queue;
-use crate::{Judge, Judged, Ticket, Verifier, VerifierConfig, VerifierError};
+use crate::{Home, Judge, Judged, Ticket, Verifier, VerifierConfig, VerifierError};
 
 /// How long after its deadline a judgement may end before its thread counts as abandoned: one that was about to end, or
 /// that awaits and so can be dropped, ends well within.
@@ -58,6 +58,8 @@ pub struct PoolArgs {
     pub name: String,
     /// Who judges.
     pub verifier: Arc<dyn Verifier>,
+    /// What the verifier may need to know of the program around it.
+    pub home: Home,
     /// The slots, the rule for truncated answers, the bound on abandoned threads.
     pub config: VerifierConfig,
 }
@@ -129,8 +131,10 @@ impl Actor for VerifierPool {
     type Arguments = PoolArgs;
 
     async fn pre_start(&self, _myself: ActorRef<PoolMsg>, args: PoolArgs) -> Result<PoolState, ActorProcessingErr> {
+        let judge = Judge::new(args.name, args.verifier, args.config.truncated);
+        judge.start(&args.home).await?;
         Ok(PoolState {
-            judge: Arc::new(Judge::new(args.name, args.verifier, args.config.truncated)),
+            judge: Arc::new(judge),
             queue: Queue::new(args.config.workers),
             drains: Vec::new(),
             abandoned: BTreeMap::new(),
@@ -163,6 +167,7 @@ impl Actor for VerifierPool {
         // A supervisor gets the state and may keep it; whoever waits for a reply must not wait for that.
         state.queue.clear();
         state.drains.clear();
+        state.judge.stop().await;
         Ok(())
     }
 }

@@ -1,9 +1,15 @@
 //! What a verifier is asked, and the trait that it implements.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use counterpoint_rollout::{Prompt, PromptContent, Verdict};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::VerifierError;
+use crate::config::LONGEST_DEADLINE;
 
 /// One prompt with the answers to judge.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,14 +19,23 @@ pub struct Question {
     /// The texts to judge, in sample order, special tokens left out. Truncated answers are among them only if
     /// `verifier.truncated = "judge"`.
     pub responses: Vec<String>,
+    /// When the verdicts are due. What is not judged by then is void, whatever the verifier does; one that waits (for a
+    /// process, a server) best gives up shortly before and says why.
+    pub deadline: Instant,
 }
 
 impl Question {
     /// One response to one truth, without a prompt: a line of `counterpoint verify`.
     pub fn pair(response: impl Into<String>, answer: impl Into<String>) -> Self {
         let content = PromptContent::Text(String::new());
-        let prompt = Prompt { id: String::new(), content, answer: answer.into(), source: String::new() };
-        Self { prompt: Arc::new(prompt), responses: vec![response.into()] }
+        let info = serde_json::Map::new();
+        let prompt = Prompt { id: String::new(), content, answer: answer.into(), source: String::new(), info };
+        Self::new(Arc::new(prompt), vec![response.into()])
+    }
+
+    /// Responses to a prompt, due in a day; [`Judge`](crate::Judge) sets the real deadline.
+    pub fn new(prompt: Arc<Prompt>, responses: Vec<String>) -> Self {
+        Self { prompt, responses, deadline: Instant::now() + LONGEST_DEADLINE }
     }
 
     /// The truth: what a right answer is.
@@ -32,6 +47,13 @@ impl Question {
     pub fn each<V: Into<Verdict>>(&self, mut judge: impl FnMut(&str) -> V) -> Vec<Verdict> {
         self.responses.iter().map(|response| judge(response).into()).collect()
     }
+}
+
+/// Where a verifier lives: what it may need to know of the program around it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Home {
+    /// The run directory, for files that a verifier writes; `None` outside a run.
+    pub directory: Option<PathBuf>,
 }
 
 /// On which threads a verifier runs.
@@ -57,6 +79,24 @@ pub trait Verifier: Send + Sync + 'static {
     ///
     /// Past the deadline, a [`Mode::Async`] verifier is dropped where it awaits; a [`Mode::Blocking`] one runs on, unheard.
     async fn verify(&self, question: &Question) -> Vec<Verdict>;
+
+    /// Gets ready before the first question: starts what it needs (processes, connections) and says what is wrong with its
+    /// surroundings. A verifier that serves several actors is started by each; starting it again does nothing.
+    ///
+    /// # Errors
+    /// What makes judging impossible, in one line.
+    async fn start(&self, _home: &Home) -> Result<(), VerifierError> {
+        Ok(())
+    }
+
+    /// Ends what [`start`](Self::start) and judging started. Also called when nothing was; judging again starts it again.
+    async fn stop(&self) {}
+
+    /// For `counterpoint verify --explain`: per response, how its verdict came about, as an object for people to read.
+    /// `None` if the verifier has nothing to say.
+    async fn explain(&self, _question: &Question) -> Option<Vec<Value>> {
+        None
+    }
 
     /// Where it runs. Asked once, before the first group.
     fn mode(&self) -> Mode {

@@ -6,27 +6,41 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::{Definition, Exact, Verifier, VerifierConfig, VerifierError, parse_options};
+use crate::{Definition, Verifier, VerifierConfig, VerifierError, kinds};
 
-/// Builds a verifier from its options (a JSON object).
-type Factory = Box<dyn Fn(Value) -> Result<Arc<dyn Verifier>, VerifierError> + Send + Sync>;
+/// Builds a verifier from its options (a JSON object) and, if it is made of others, those.
+type Factory = Box<dyn Fn(Value, &Parts<'_>) -> Result<Arc<dyn Verifier>, VerifierError> + Send + Sync>;
+
+/// Factories by the name of their kind.
+#[derive(Default)]
+pub(crate) struct Kinds(BTreeMap<String, Factory>);
+
+impl Kinds {
+    /// Adds a kind, in place of one of the same name.
+    pub(crate) fn add(
+        &mut self,
+        kind: impl Into<String>,
+        factory: impl Fn(Value, &Parts<'_>) -> Result<Arc<dyn Verifier>, VerifierError> + Send + Sync + 'static,
+    ) {
+        self.0.insert(kind.into(), Box::new(factory));
+    }
+}
 
 /// The kinds of verifier. [`Registry::default`] has the built-in ones.
 pub struct Registry {
-    kinds: BTreeMap<String, Factory>,
+    kinds: Kinds,
 }
 
 impl Default for Registry {
     fn default() -> Self {
-        let exact: Factory = Box::new(|options| Ok(Arc::new(parse_options::<Exact>(options)?)));
-        Self { kinds: BTreeMap::from([("exact".to_owned(), exact)]) }
+        Self { kinds: kinds::built_in() }
     }
 }
 
 impl Registry {
     /// Adds a kind. The factory gets the options of a `[verifier.define.<id>]` (`{}` where `verifier.name` names the kind
-    /// itself) and best reads them with [`parse_options`], which refuses unknown ones. It also runs when a configuration is
-    /// only checked, so it should be quick and start nothing.
+    /// itself) and best reads them with [`parse_options`](crate::parse_options), which refuses unknown ones. It also runs
+    /// when a configuration is only checked, so it should be quick and start nothing: that is for [`Verifier::start`].
     ///
     /// # Errors
     /// [`VerifierError::Taken`] if the name is in use.
@@ -35,17 +49,29 @@ impl Registry {
         kind: impl Into<String>,
         factory: impl Fn(Value) -> Result<Arc<dyn Verifier>, VerifierError> + Send + Sync + 'static,
     ) -> Result<(), VerifierError> {
+        self.register_composite(kind, move |options, _| factory(options))
+    }
+
+    /// Adds a kind that is made of other verifiers, which its factory gets from the [`Parts`] by the names in its options.
+    ///
+    /// # Errors
+    /// [`VerifierError::Taken`] if the name is in use.
+    pub fn register_composite(
+        &mut self,
+        kind: impl Into<String>,
+        factory: impl Fn(Value, &Parts<'_>) -> Result<Arc<dyn Verifier>, VerifierError> + Send + Sync + 'static,
+    ) -> Result<(), VerifierError> {
         let kind = kind.into();
-        if self.kinds.contains_key(&kind) {
+        if self.kinds.0.contains_key(&kind) {
             return Err(VerifierError::Taken(kind));
         }
-        self.kinds.insert(kind, Box::new(factory));
+        self.kinds.add(kind, factory);
         Ok(())
     }
 
     /// The names of the kinds, in order.
     pub fn kinds(&self) -> impl Iterator<Item = &str> {
-        self.kinds.keys().map(String::as_str)
+        self.kinds.0.keys().map(String::as_str)
     }
 
     /// The verifier that `config.name` names.
@@ -53,21 +79,14 @@ impl Registry {
     /// # Errors
     /// Unknown names and options, and whatever the factory refuses, each with its dotted key.
     pub fn build(&self, config: &VerifierConfig) -> Result<Arc<dyn Verifier>, VerifierError> {
-        let name = config.name.as_str();
-        match (self.kinds.get(name), config.define.get(name)) {
-            (_, Some(definition)) => self.build_definition(name, definition),
-            (Some(factory), None) => factory(Value::Object(Map::new())).map_err(|error| error.at("verifier.name")),
-            (None, None) => {
-                let known = config.define.keys().cloned().chain(self.kinds.keys().cloned()).collect();
-                Err(VerifierError::UnknownVerifier { name: name.into(), known }.at("verifier.name"))
-            }
-        }
+        Parts { registry: self, config, within: Vec::new() }.named(&config.name, "verifier.name")
     }
 
     /// Pushes one message per problem with the names and options of a configuration, unused definitions included.
     pub fn validate(&self, config: &VerifierConfig, errors: &mut Vec<String>) {
+        let parts = Parts { registry: self, config, within: Vec::new() };
         for (id, definition) in &config.define {
-            if let Err(error) = self.build_definition(id, definition) {
+            if let Err(error) = parts.defined(id, definition) {
                 errors.push(error.to_string());
             }
         }
@@ -78,18 +97,69 @@ impl Registry {
             errors.push(error.to_string());
         }
     }
+}
 
-    fn build_definition(&self, id: &str, definition: &Definition) -> Result<Arc<dyn Verifier>, VerifierError> {
+/// The verifiers that a composite can be made of: every kind, with its default options, and every `[verifier.define.<id>]`.
+pub struct Parts<'a> {
+    registry: &'a Registry,
+    config: &'a VerifierConfig,
+    /// The definitions that are being built, outermost first: none of them may be part of itself.
+    within: Vec<&'a str>,
+}
+
+impl<'a> Parts<'a> {
+    /// The verifier of this name.
+    ///
+    /// # Errors
+    /// Unknown names, a definition that contains itself, and whatever the factory refuses.
+    pub fn verifier(&self, name: &str) -> Result<Arc<dyn Verifier>, VerifierError> {
+        match self.config.define.get_key_value(name) {
+            Some((id, definition)) => self.defined(id, definition),
+            None => self.plain(name),
+        }
+    }
+
+    fn named(&self, name: &str, key: &str) -> Result<Arc<dyn Verifier>, VerifierError> {
+        match self.config.define.get_key_value(name) {
+            Some((id, definition)) => self.defined(id, definition),
+            None => self.plain(name).map_err(|error| error.at(key)),
+        }
+    }
+
+    fn plain(&self, kind: &str) -> Result<Arc<dyn Verifier>, VerifierError> {
+        match self.registry.kinds.0.get(kind) {
+            Some(factory) => factory(Value::Object(Map::new()), self),
+            None => {
+                let known = self.config.define.keys().map(String::as_str).chain(self.registry.kinds());
+                Err(VerifierError::UnknownVerifier { name: kind.into(), known: known.map(str::to_owned).collect() })
+            }
+        }
+    }
+
+    fn defined(&self, id: &'a str, definition: &Definition) -> Result<Arc<dyn Verifier>, VerifierError> {
         let key = format!("verifier.define.{id}");
-        if self.kinds.contains_key(id) {
+        if self.registry.kinds.0.contains_key(id) {
             return Err(VerifierError::Ambiguous(id.into()).at(key));
         }
-        let Some(factory) = self.kinds.get(&definition.kind) else {
-            let known = self.kinds.keys().cloned().collect();
+        if self.within.contains(&id) {
+            let path: Vec<&str> = self.within.iter().copied().chain([id]).collect();
+            return Err(VerifierError::Cycle(path.join(" > ")).at(key));
+        }
+        let Some(factory) = self.registry.kinds.0.get(&definition.kind) else {
+            let known = self.registry.kinds().map(str::to_owned).collect();
             let error = VerifierError::UnknownKind { kind: definition.kind.clone(), known };
             return Err(error.at(format!("{key}.kind")));
         };
-        factory(Value::Object(definition.options.clone())).map_err(|error| error.at(key))
+        let mut within = self.within.clone();
+        within.push(id);
+        let parts = Parts { registry: self.registry, config: self.config, within };
+        factory(Value::Object(definition.options.clone()), &parts).map_err(|error| error.at(key))
+    }
+}
+
+impl fmt::Debug for Parts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("within", &self.within).finish_non_exhaustive()
     }
 }
 
@@ -155,7 +225,7 @@ mod tests {
         let again = registry.register("mine", refuse).unwrap_err();
         assert_eq!(again.to_string(), "a verifier of kind `mine` is registered already; choose another name");
         assert!(registry.register("exact", refuse).is_err());
-        assert_eq!(registry.kinds().collect::<Vec<_>>(), ["exact", "mine"]);
+        assert!(registry.kinds().any(|kind| kind == "mine"));
         let error = |value| registry.build(&config(value)).err().map(|error| error.to_string());
         assert_eq!(error(json!({"name": "mine"})).as_deref(), Some("verifier.name: got {}"));
         let defined = json!({"name": "x", "define": {"x": {"kind": "mine", "k": 1}}});

@@ -34,6 +34,7 @@ pub(crate) fn group(id: u64, prompt_tokens: Vec<u32>, answers: Vec<(Completion, 
         content: PromptContent::Text(String::new()),
         answer: String::new(),
         source: "test".into(),
+        info: Default::default(),
     };
     let lease = Lease {
         group: GroupId(id),

@@ -86,6 +86,7 @@ impl Stage {
             content: PromptContent::Text(String::new()),
             answer: String::new(),
             source: String::new(),
+            info: Default::default(),
         };
         let prompts = (0..10).map(|i| Arc::new(prompt(i))).collect();
         let args = ReplayArgs {

@@ -64,6 +64,7 @@ impl Spec {
             content: PromptContent::Text(format!("{i}?")),
             answer: i.to_string(),
             source: String::new(),
+            info: Default::default(),
         };
         (0..self.prompts).map(|i| Arc::new(prompt(i))).collect()
     }

@@ -9,7 +9,7 @@ use counterpoint_rollout::{
     VerifierMsg, VerifyRequest,
 };
 use counterpoint_verifier::{
-    Mode, PoolArgs, PoolMsg, Question, Verdict, Verifier, VerifierConfig, VerifierPool, async_trait,
+    Home, Mode, PoolArgs, PoolMsg, Question, Verdict, Verifier, VerifierConfig, VerifierPool, async_trait,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
@@ -23,7 +23,13 @@ pub(crate) fn group(id: u64, answers: usize) -> Arc<Group> {
 /// A group with one answer per reason.
 pub(crate) fn finished(id: u64, reasons: &[FinishReason]) -> Arc<Group> {
     let content = PromptContent::Text("2 + 2 = ".into());
-    let prompt = Arc::new(Prompt { id: id.to_string(), content, answer: "4".into(), source: "test".into() });
+    let prompt = Arc::new(Prompt {
+        id: id.to_string(),
+        content,
+        answer: "4".into(),
+        source: "test".into(),
+        info: Default::default(),
+    });
     let lease = Lease {
         group: GroupId(id),
         prompt,
@@ -95,7 +101,7 @@ pub(crate) type Answer<T> = oneshot::Receiver<Result<T, Lost>>;
 
 impl Pool {
     pub(crate) async fn start(verifier: Arc<dyn Verifier>, config: VerifierConfig) -> Self {
-        let args = PoolArgs { name: "test".into(), verifier, config };
+        let args = PoolArgs { name: "test".into(), verifier, home: Home::default(), config };
         let (actor, ended) = VerifierPool::start(args, None).await.unwrap();
         Self { actor, ended }
     }
@@ -107,7 +113,7 @@ impl Pool {
     ) -> (Self, oneshot::Receiver<String>) {
         let (failed, failure) = oneshot::channel();
         let (supervisor, _) = Actor::spawn(None, Supervisor, Some(failed)).await.unwrap();
-        let args = PoolArgs { name: "test".into(), verifier, config };
+        let args = PoolArgs { name: "test".into(), verifier, home: Home::default(), config };
         let (actor, ended) = VerifierPool::start(args, Some(supervisor.get_cell())).await.unwrap();
         (Self { actor, ended }, failure)
     }

@@ -1,0 +1,13 @@
+//! The built-in kinds of verifier: one line each.
+
+use std::sync::Arc;
+
+use crate::registry::Kinds;
+use crate::{Exact, parse_options};
+
+/// Every built-in kind by name.
+pub(crate) fn built_in() -> Kinds {
+    let mut kinds = Kinds::default();
+    kinds.add("exact", |options, _| Ok(Arc::new(parse_options::<Exact>(options)?)));
+    kinds
+}

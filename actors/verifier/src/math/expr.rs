@@ -1,0 +1,163 @@
+//! The form in which answers are compared: what the parser makes of LaTeX, and the comparison reads.
+//!
+//! It stays close to what was written: nothing is simplified, reordered or evaluated by the parser, so that `explain` can
+//! show it and so that each rule of comparison is in one place.
+
+use dashu::rational::RBig;
+
+/// A mathematical object as it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Expr {
+    /// An integer or decimal literal, exact.
+    Number(Number),
+    /// π, e, i, ∞.
+    Constant(Constant),
+    /// A variable or unknown name: `x`, `x_{1}`, `\alpha`; subscripts are part of the name, written `x_1`.
+    Symbol(String),
+    /// a + b + …; at least two.
+    Sum(Vec<Expr>),
+    /// a · b · …, explicit or by juxtaposition; at least two.
+    Product(Vec<Expr>),
+    /// −a.
+    Negate(Box<Expr>),
+    /// a / b, `\frac{a}{b}`, `a \div b`.
+    Quotient(Box<Expr>, Box<Expr>),
+    /// `3\frac{1}{2}`, `3 1/2`: a whole number and a proper fraction written side by side.
+    Mixed(Box<Expr>, Box<Expr>),
+    /// a ^ b.
+    Power(Box<Expr>, Box<Expr>),
+    /// The principal root: `Root(radicand, index)`, index 2 for a plain `\sqrt`.
+    Root(Box<Expr>, Box<Expr>),
+    /// A function applied to its arguments; `log_b(x)` is `[x, b]`.
+    Apply(Function, Vec<Expr>),
+    /// a!
+    Factorial(Box<Expr>),
+    /// `\binom{n}{k}`.
+    Binomial(Box<Expr>, Box<Expr>),
+    /// a ± b (`None` for a leading sign): two values. `\mp` is the same with the opposite order of signs.
+    PlusMinus(Option<Box<Expr>>, Box<Expr>),
+    /// a %.
+    Percent(Box<Expr>),
+    /// a °.
+    Degrees(Box<Expr>),
+    /// A value with a unit or currency: `5\text{ cm}`, `\$5`; the unit as written, trimmed.
+    Unit(Box<Expr>, String),
+    /// An expression in brackets that hold one item and group nothing: `(x)` is `x` and has no such node; `[x]` has.
+    /// Two and more items: `(a, b)`, `[a, b)`, `(a, b, c)`, `\langle a, b\rangle`: a tuple or an interval.
+    Bracketed(Bracket, Vec<Expr>, Bracket),
+    /// `\{a, b, …\}`; `\{\}` and `\emptyset` are the empty one.
+    Set(Vec<Expr>),
+    /// a, b, c without brackets, also `a and b`, `a or b`, `a; b`.
+    List(Vec<Expr>),
+    /// `A \cup B \cup …`.
+    Union(Vec<Expr>),
+    /// `A \cap B \cap …`.
+    Intersection(Vec<Expr>),
+    /// `A \setminus B`.
+    Difference(Box<Expr>, Box<Expr>),
+    /// `\{x \mid …\}`, `\{x \in A : …\}`: what is left of the bar, and the conditions.
+    Builder(Box<Expr>, Vec<Expr>),
+    /// ℝ, ℚ, ℤ, ℕ, ℂ by their letter.
+    NumberSet(char),
+    /// `a < b <= c`, `x = 5`, `x \in A`: the first side, then each relation with its right side.
+    Relation(Box<Expr>, Vec<(Relation, Expr)>),
+    /// A matrix, row by row, or a determinant's or column vector's content; all rows have the same length.
+    Matrix(Vec<Vec<Expr>>),
+    /// Words: `\text{east}`, `Tuesday`; single spaces, otherwise as written.
+    Text(String),
+}
+
+/// A literal number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Number {
+    /// Its value.
+    pub value: RBig,
+    /// Digits behind the decimal point as written, trailing zeros included; `None` for an integer literal.
+    pub decimals: Option<u32>,
+    /// The bar of a repeating decimal was written: the value is exact although decimals are given.
+    pub repeating: bool,
+}
+
+/// A named constant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Constant {
+    /// 3.14159…
+    Pi,
+    /// Euler's number; a lone `e`, and `e` under an exponent.
+    E,
+    /// The imaginary unit.
+    I,
+    /// ∞.
+    Infinity,
+}
+
+/// A named function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "each is the function of its name")]
+pub enum Function {
+    Sin,
+    Cos,
+    Tan,
+    Cot,
+    Sec,
+    Csc,
+    Arcsin,
+    Arccos,
+    Arctan,
+    Arccot,
+    Sinh,
+    Cosh,
+    Tanh,
+    Coth,
+    Arsinh,
+    Arcosh,
+    Artanh,
+    Exp,
+    /// Natural logarithm.
+    Ln,
+    /// `[x]`: `\log` without a base; `[x, b]`: to the base b; `\lg` is `[x, 10]`.
+    Log,
+    Abs,
+    Floor,
+    Ceil,
+    Min,
+    Max,
+    Gcd,
+    Lcm,
+    Re,
+    Im,
+    Arg,
+    Conjugate,
+    Det,
+    /// `[a, m]`: a mod m.
+    Mod,
+    Sign,
+}
+
+/// One end of a bracketed list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bracket {
+    /// `(` or `)`, also `\langle` and `\rangle`: a tuple's, or the open end of an interval (as is a reversed square bracket).
+    Round,
+    /// `[` or `]`: the closed end of an interval.
+    Square,
+}
+
+/// A relation between two sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "each is the relation of its name")]
+pub enum Relation {
+    Equal,
+    NotEqual,
+    Less,
+    LessEqual,
+    Greater,
+    GreaterEqual,
+    /// `\approx`, `\sim`, `\simeq`.
+    Approximately,
+    /// `\equiv`.
+    Congruent,
+    In,
+    NotIn,
+    Subset,
+}
