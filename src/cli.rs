@@ -88,6 +88,9 @@ pub(crate) struct VerifyArgs {
     /// Seconds for one line; by default the config's, or 30.
     #[arg(long, value_name = "SECONDS")]
     pub(crate) deadline: Option<f64>,
+    /// Adds to each verdict how it came about, for kinds that can tell.
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// Lines judged at the same time; by default one per core.
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<usize>,

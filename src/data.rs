@@ -165,7 +165,7 @@ fn inexact(number: &Number) -> bool {
     number.is_f64() && number.as_f64().is_some_and(|n| n.abs() >= LARGEST_EXACT)
 }
 
-fn kind(value: &Value) -> &'static str {
+pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",

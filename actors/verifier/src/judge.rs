@@ -85,9 +85,11 @@ impl Judge {
         }
     }
 
-    /// How the verdicts came about, if the verifier can tell.
-    pub async fn explain(&self, question: &Question) -> Option<Vec<serde_json::Value>> {
-        self.verifier.explain(question).await
+    /// How the verdicts came about, if the verifier can tell and does so within the deadline.
+    pub async fn explain(&self, question: Question, deadline: Duration) -> Option<Vec<serde_json::Value>> {
+        let verifier = Arc::clone(&self.verifier);
+        let run = tokio::spawn(async move { verifier.explain(&question).await });
+        timeout(deadline.min(LONGEST_DEADLINE), run).await.ok()?.ok()?
     }
 
     /// The verifier's name in logs and metrics.

@@ -50,6 +50,7 @@ mod pool;
 mod question;
 mod queue;
 mod registry;
+mod scheduler;
 
 pub use async_trait::async_trait;
 pub use config::{Definition, TruncatedPolicy, VerifierConfig};
@@ -62,3 +63,4 @@ pub use pool::{PoolArgs, PoolMsg, VerifierPool};
 pub use question::{Home, Mode, Question, Verifier};
 pub use queue::Ticket;
 pub use registry::{Parts, Registry};
+pub use scheduler::{StartVerifier, VerifierActor};
