@@ -5,13 +5,14 @@
 //! window of lines is in memory, whatever the input's size. Judgements that hang past their deadline are void, and beyond
 //! `verifier.max_abandoned` of them still running the command fails.
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use counterpoint_rollout::{Prompt, PromptContent, Verdict, VoidReason};
-use counterpoint_verifier::{Home, Judge, Question, Registry, VerifierConfig};
+use counterpoint_verifier::{Home, Judge, Known, Question, Registry, SelfTest, VerifierConfig};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, mpsc};
@@ -50,7 +51,12 @@ impl From<Verdict> for Judgement {
 }
 
 pub(crate) fn run(args: &VerifyArgs, registry: &Registry) -> Result<(), Failure> {
-    let config = section(&args.verifier, args.deadline, registry)?;
+    if let Some(name) = &args.self_test {
+        return self_test(name, args, registry);
+    }
+    // clap asks for one of the two.
+    let name = args.verifier.as_deref().unwrap_or_default();
+    let config = section(name, args.deadline, registry)?;
     let judge = Arc::new(build(&config, registry)?);
     let workers = args.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
     let input = Input::open(Some(&args.input.input))?;
@@ -73,6 +79,29 @@ pub(crate) fn run(args: &VerifyArgs, registry: &Registry) -> Result<(), Failure>
     // Merely dropping the runtime would wait for a hung verifier for ever.
     runtime.shutdown_timeout(LEAVE);
     result
+}
+
+/// Examines a verifier: a finding per line; fails if it did anything wrong.
+fn self_test(name: &str, args: &VerifyArgs, registry: &Registry) -> Result<(), Failure> {
+    let config = section(name, args.deadline, registry)?;
+    let verifier = registry.build(&config).map_err(Failure::usage)?;
+    let mut known = Vec::new();
+    if args.input.input != Path::new("-") {
+        let mut input = Input::open(Some(&args.input.input))?;
+        while let Some(case) = input.json::<Known>()? {
+            known.push(case);
+        }
+    }
+    let test = SelfTest::new(config.name.clone(), verifier, config.deadline(), known);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
+    let mut wrong = 0;
+    runtime.block_on(test.run(|finding| {
+        wrong += usize::from(finding.outcome.is_err());
+        // Whoever does not read on still gets the exit code.
+        let _ = writeln!(std::io::stdout(), "{}", crate::console::printable(&finding.to_string()));
+    }));
+    runtime.shutdown_timeout(LEAVE);
+    if wrong == 0 { Ok(()) } else { Err(Failure::Failed(format!("the verifier failed {wrong} of the tests above"))) }
 }
 
 /// The verifier that `config` names, ready to start.

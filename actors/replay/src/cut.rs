@@ -207,7 +207,9 @@ fn check(cut: &Cut, core: &ReplayCore) -> Result<(), ReplayError> {
 fn fingerprint(prompts: &[Arc<Prompt>]) -> String {
     let mut hasher = blake3::Hasher::new();
     for prompt in prompts {
-        for part in [&prompt.id, &prompt.content.display(), &prompt.answer] {
+        // A map of plain JSON has a text; its keys are in order.
+        let info = serde_json::to_string(&prompt.info).unwrap_or_default();
+        for part in [&prompt.id, &prompt.content.display(), &prompt.answer, &info] {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
         }

@@ -51,6 +51,7 @@ mod question;
 mod queue;
 mod registry;
 mod scheduler;
+mod self_test;
 
 pub use async_trait::async_trait;
 pub use config::{Definition, TruncatedPolicy, VerifierConfig};
@@ -64,3 +65,4 @@ pub use question::{Home, Mode, Question, Verifier};
 pub use queue::Ticket;
 pub use registry::{Parts, Registry};
 pub use scheduler::{StartVerifier, VerifierActor};
+pub use self_test::{Finding, Known, Pace, SelfTest};
