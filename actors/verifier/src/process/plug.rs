@@ -72,8 +72,8 @@ impl Plug {
         let answers = question.responses.len();
         let exchange = async {
             // Both at once: a child may answer before it has read everything, or read nothing before it is read.
-            let (mut stdin, pace) = (&mut self.stdin, self.pace);
-            let write = async { send(&mut stdin, &line, pace).await };
+            let (stdin, pace) = (&mut self.stdin, self.pace);
+            let write = async { send(stdin, &line, pace).await };
             let read = answer(&mut self.stdout, self.asked, self.max_line_bytes, pace);
             let (written, read) = tokio::join!(write, read);
             let verdicts = read?;
