@@ -40,10 +40,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may"))]
 
 mod config;
+mod dapo;
 mod error;
 mod exact;
 mod judge;
 mod kinds;
+pub mod math;
 mod options;
 mod pool;
 mod process;
@@ -56,9 +58,11 @@ mod self_test;
 pub use async_trait::async_trait;
 pub use config::{Definition, TruncatedPolicy, VerifierConfig};
 pub use counterpoint_rollout::{Verdict, VoidReason};
+pub use dapo::{Dapo, DapoStyle};
 pub use error::VerifierError;
 pub use exact::{Case, Exact};
 pub use judge::{Judge, Judged, Unfinished};
+pub use math::Math;
 pub use options::parse_options;
 pub use pool::{PoolArgs, PoolMsg, VerifierPool};
 pub use process::{Process, ProcessOptions};

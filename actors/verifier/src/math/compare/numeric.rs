@@ -1,0 +1,555 @@
+//! Complex floating point with error bounds, over any [`Real`]: what two expressions are worth at a point, and how surely.
+
+use std::cmp::Ordering;
+
+use dashu::base::{BitTest, Signed, UnsignedAbs};
+use dashu::rational::RBig;
+
+use super::evaluate::{Domain, Failure, Outcome};
+use super::points::Point;
+use crate::math::{Budget, Constant, Function};
+
+/// A real number that is known up to an error bound it carries with it.
+pub(super) trait Real: Clone {
+    /// What precision, where there is a choice.
+    type Setting: Copy;
+    /// Steps of an elementary function. An operation of arithmetic takes one, or `ARITHMETIC`.
+    const FUNCTION: u64;
+    const ARITHMETIC: u64;
+
+    fn of(value: &RBig, setting: Self::Setting) -> Self;
+    fn pi(setting: Self::Setting) -> Self;
+    fn add(&self, other: &Self) -> Self;
+    fn multiply(&self, other: &Self) -> Self;
+    fn negate(&self) -> Self;
+    /// By a number that is not zero; [`Failure::Unsure`] if it may be.
+    fn divide(&self, other: &Self) -> Outcome<Self>;
+    /// Of a number that is not negative, or is zero up to its error.
+    fn square_root(&self) -> Outcome<Self>;
+    fn exp(&self) -> Outcome<Self>;
+    /// Of a positive number.
+    fn ln(&self) -> Outcome<Self>;
+    fn sin_cos(&self) -> Outcome<(Self, Self)>;
+    /// The angle of the point (x, self), not the origin.
+    fn angle(&self, x: &Self) -> Outcome<Self>;
+    fn floor(&self) -> Outcome<Self>;
+    /// Its sign; `Equal` only if it is exactly zero, `None` if the error hides it.
+    fn sign(&self) -> Option<Ordering>;
+    /// The integer it is exactly.
+    fn integer(&self) -> Option<i64>;
+    /// The number k with k − ½ < value·10^decimals ≤ k + ½, if the error allows only one.
+    fn rounded(&self, decimals: u32) -> Option<dashu::integer::IBig>;
+    /// Whether the two certainly differ.
+    fn apart(&self, other: &Self) -> bool;
+    /// Whether the two are equal as far as the errors tell, and the errors are small enough to say so.
+    fn agrees(&self, other: &Self) -> bool;
+}
+
+/// re + i·im
+#[derive(Clone, Debug)]
+pub(super) struct Complex<R> {
+    pub(super) re: R,
+    pub(super) im: R,
+}
+
+/// The largest whole exponent that is reached by multiplications.
+const LARGEST_EXPONENT: u64 = 1 << 20;
+
+/// The largest number of which the factorial is taken in floating point.
+const LARGEST_FACTORIAL: i64 = 1024;
+
+/// The domain of [`Complex`] numbers at one point.
+pub(super) struct Numeric<'a, R: Real> {
+    point: &'a Point<'a>,
+    setting: R::Setting,
+    budget: &'a mut Budget,
+    bound: Vec<(String, i64)>,
+    /// A root or logarithm of a negative number was taken, so that the value is not one that real analysis knows.
+    pub(super) left_the_reals: bool,
+}
+
+type Pair<R> = Complex<R>;
+
+impl<'a, R: Real> Numeric<'a, R> {
+    pub(super) fn new(point: &'a Point<'a>, setting: R::Setting, budget: &'a mut Budget) -> Self {
+        Self { point, setting, budget, bound: Vec::new(), left_the_reals: false }
+    }
+
+    fn exactly(&self, value: i64) -> R {
+        R::of(&RBig::from(value), self.setting)
+    }
+
+    fn real(&self, re: R) -> Pair<R> {
+        Complex { re, im: self.exactly(0) }
+    }
+
+    fn pay(&mut self, steps: u64) -> Outcome<()> {
+        Ok(self.budget.spend(steps)?)
+    }
+
+    fn minus(&mut self, a: &Pair<R>, b: &Pair<R>) -> Outcome<Pair<R>> {
+        let b = self.negate(b)?;
+        self.add(a, &b)
+    }
+
+    fn half(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
+        let half = self.real(R::of(&RBig::from_parts(1.into(), 2u8.into()), self.setting));
+        self.multiply(a, &half)
+    }
+
+    /// i·a
+    fn turned(a: &Pair<R>) -> Pair<R> {
+        Complex { re: a.im.negate(), im: a.re.clone() }
+    }
+
+    fn norm(a: &Pair<R>) -> R {
+        a.re.multiply(&a.re).add(&a.im.multiply(&a.im))
+    }
+
+    fn absolute(&mut self, a: &Pair<R>) -> Outcome<R> {
+        self.pay(R::ARITHMETIC * 3)?;
+        if is_real(a) {
+            return match a.re.sign() {
+                Some(Ordering::Less) => Ok(a.re.negate()),
+                Some(_) => Ok(a.re.clone()),
+                // |v| with v zero up to its error is the root of its square, error and all.
+                None => a.re.multiply(&a.re).square_root(),
+            };
+        }
+        Self::norm(a).square_root()
+    }
+
+    fn exp(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
+        self.pay(R::FUNCTION)?;
+        let size = a.re.exp()?;
+        if is_real(a) {
+            return Ok(self.real(size));
+        }
+        self.pay(R::FUNCTION)?;
+        let (sin, cos) = a.im.sin_cos()?;
+        Ok(Complex { re: size.multiply(&cos), im: size.multiply(&sin) })
+    }
+
+    fn ln(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
+        self.pay(R::FUNCTION)?;
+        if is_real(a) {
+            return match a.re.sign() {
+                Some(Ordering::Greater) => Ok(self.real(a.re.ln()?)),
+                Some(Ordering::Less) => {
+                    self.left_the_reals = true;
+                    Ok(Complex { re: a.re.negate().ln()?, im: R::pi(self.setting) })
+                }
+                Some(Ordering::Equal) => Err(Failure::Undefined),
+                None => Err(Failure::Unsure),
+            };
+        }
+        self.pay(R::FUNCTION)?;
+        let size = self.half_of_real(&Self::norm(a).ln()?);
+        Ok(Complex { re: size, im: self.argument(a)? })
+    }
+
+    fn half_of_real(&self, a: &R) -> R {
+        a.multiply(&R::of(&RBig::from_parts(1.into(), 2u8.into()), self.setting))
+    }
+
+    fn argument(&mut self, a: &Pair<R>) -> Outcome<R> {
+        self.pay(R::FUNCTION)?;
+        // On the negative real axis the angle jumps: there the sign of the imaginary part must be known.
+        if a.im.sign().is_none() && a.re.sign() != Some(Ordering::Greater) {
+            return Err(Failure::Unsure);
+        }
+        match (a.re.sign(), a.im.sign()) {
+            (Some(Ordering::Equal), Some(Ordering::Equal)) => Err(Failure::Undefined),
+            _ => a.im.angle(&a.re),
+        }
+    }
+
+    fn square_root(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
+        self.pay(R::ARITHMETIC * 4)?;
+        if is_real(a) {
+            return match a.re.sign() {
+                Some(Ordering::Less) => {
+                    self.left_the_reals = true;
+                    Ok(Self::turned(&Complex { re: a.re.negate().square_root()?, im: self.exactly(0) }))
+                }
+                _ => Ok(self.real(a.re.square_root()?)),
+            };
+        }
+        let size = Self::norm(a).square_root()?;
+        let outer = self.half_of_real(&size.add(&a.re)).square_root()?;
+        let inner = self.half_of_real(&size.add(&a.re.negate())).square_root()?;
+        match a.im.sign() {
+            Some(Ordering::Less) => Ok(Complex { re: outer, im: inner.negate() }),
+            Some(_) => Ok(Complex { re: outer, im: inner }),
+            None => Err(Failure::Unsure),
+        }
+    }
+
+    fn whole_power(&mut self, base: &Pair<R>, mut size: u64) -> Outcome<Pair<R>> {
+        let (mut power, mut square) = (self.real(self.exactly(1)), base.clone());
+        while size > 0 {
+            if size & 1 == 1 {
+                power = self.multiply(&power, &square)?;
+            }
+            size >>= 1;
+            if size > 0 {
+                square = self.multiply(&square, &square)?;
+            }
+        }
+        Ok(power)
+    }
+
+    fn inverted(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
+        let one = self.real(self.exactly(1));
+        self.divide(&one, a)
+    }
+
+    /// exp(exponent · ln base)
+    fn general_power(&mut self, base: &Pair<R>, exponent: &Pair<R>) -> Outcome<Pair<R>> {
+        if is_zero(base) {
+            return match exponent.re.sign() {
+                Some(Ordering::Greater) => Ok(self.real(self.exactly(0))),
+                _ => Err(Failure::Undefined),
+            };
+        }
+        let ln = self.ln(base)?;
+        let product = self.multiply(&ln, exponent)?;
+        self.exp(&product)
+    }
+
+    fn sin_cos(&mut self, a: &Pair<R>) -> Outcome<(Pair<R>, Pair<R>)> {
+        self.pay(R::FUNCTION)?;
+        let (sin, cos) = a.re.sin_cos()?;
+        if is_real(a) {
+            return Ok((self.real(sin), self.real(cos)));
+        }
+        // sin(x + iy) = sin x·cosh y + i·cos x·sinh y, and the cosine likewise.
+        self.pay(R::FUNCTION)?;
+        let (up, down) = (a.im.exp()?, a.im.negate().exp()?);
+        let cosh = self.half_of_real(&up.add(&down));
+        let sinh = self.half_of_real(&up.add(&down.negate()));
+        Ok((
+            Complex { re: sin.multiply(&cosh), im: cos.multiply(&sinh) },
+            Complex { re: cos.multiply(&cosh), im: sin.multiply(&sinh).negate() },
+        ))
+    }
+
+    fn trigonometric(&mut self, function: Function, a: &Pair<R>) -> Outcome<Pair<R>> {
+        let (sin, cos) = self.sin_cos(a)?;
+        match function {
+            Function::Sin => Ok(sin),
+            Function::Cos => Ok(cos),
+            Function::Tan => self.divide(&sin, &cos),
+            Function::Cot => self.divide(&cos, &sin),
+            Function::Sec => self.inverted(&cos),
+            _ => self.inverted(&sin),
+        }
+    }
+
+    fn hyperbolic(&mut self, function: Function, a: &Pair<R>) -> Outcome<Pair<R>> {
+        let up = self.exp(a)?;
+        let down = self.inverted(&up)?;
+        let (sum, difference) = (self.add(&up, &down)?, self.minus(&up, &down)?);
+        match function {
+            Function::Sinh => self.half(&difference),
+            Function::Cosh => self.half(&sum),
+            Function::Tanh => self.divide(&difference, &sum),
+            _ => self.divide(&sum, &difference),
+        }
+    }
+
+    /// √(1 − a²)
+    fn complement(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
+        let one = self.real(self.exactly(1));
+        let square = self.multiply(a, a)?;
+        let rest = self.minus(&one, &square)?;
+        self.square_root(&rest)
+    }
+
+    fn arcsin(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
+        self.pay(R::FUNCTION)?;
+        let rest = self.complement(a)?;
+        if is_real(a) && is_real(&rest) {
+            return Ok(self.real(a.re.angle(&rest.re)?));
+        }
+        // −i·ln(i·a + √(1 − a²))
+        let sum = self.add(&Self::turned(a), &rest)?;
+        let ln = self.ln(&sum)?;
+        self.negate(&Self::turned(&ln))
+    }
+
+    fn arctan(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
+        self.pay(R::FUNCTION)?;
+        let one = self.real(self.exactly(1));
+        if is_real(a) {
+            return Ok(self.real(a.re.angle(&one.re)?));
+        }
+        // (i/2)·(ln(1 − ia) − ln(1 + ia))
+        let turned = Self::turned(a);
+        let (below, above) = (self.minus(&one, &turned)?, self.add(&one, &turned)?);
+        let (below, above) = (self.ln(&below)?, self.ln(&above)?);
+        let difference = self.minus(&below, &above)?;
+        self.half(&Self::turned(&difference))
+    }
+
+    fn inverse_trigonometric(&mut self, function: Function, a: &Pair<R>) -> Outcome<Pair<R>> {
+        match function {
+            Function::Arcsin => self.arcsin(a),
+            Function::Arccos => {
+                let arcsin = self.arcsin(a)?;
+                let right = self.real(self.half_of_real(&R::pi(self.setting)));
+                self.minus(&right, &arcsin)
+            }
+            Function::Arctan => self.arctan(a),
+            // Odd, as computer algebra has it; at zero a right angle.
+            _ if is_zero(a) => Ok(self.real(self.half_of_real(&R::pi(self.setting)))),
+            _ => {
+                let inverse = self.inverted(a)?;
+                self.arctan(&inverse)
+            }
+        }
+    }
+
+    fn inverse_hyperbolic(&mut self, function: Function, a: &Pair<R>) -> Outcome<Pair<R>> {
+        let one = self.real(self.exactly(1));
+        if function == Function::Artanh {
+            let (above, below) = (self.add(&one, a)?, self.minus(&one, a)?);
+            let quotient = self.divide(&above, &below)?;
+            let ln = self.ln(&quotient)?;
+            return self.half(&ln);
+        }
+        let square = self.multiply(a, a)?;
+        let shifted = if function == Function::Arsinh { self.add(&square, &one)? } else { self.minus(&square, &one)? };
+        let root = self.square_root(&shifted)?;
+        let sum = self.add(a, &root)?;
+        self.ln(&sum)
+    }
+
+    fn extreme(&mut self, function: Function, arguments: &[Pair<R>]) -> Outcome<Pair<R>> {
+        let wanted = if function == Function::Min { Ordering::Less } else { Ordering::Greater };
+        let (first, rest) = arguments.split_first().ok_or(Failure::Unsupported)?;
+        let mut best = first.clone();
+        for other in rest {
+            let difference = self.minus(other, &best)?;
+            if !is_real(&difference) {
+                return Err(Failure::Unsupported);
+            }
+            if difference.re.sign().ok_or(Failure::Unsure)? == wanted {
+                best = other.clone();
+            }
+        }
+        Ok(best)
+    }
+
+    fn remainder(&mut self, a: &Pair<R>, modulus: &Pair<R>) -> Outcome<Pair<R>> {
+        let quotient = self.divide(a, modulus)?;
+        let whole = self.real(real_part(&quotient)?.floor()?);
+        let multiple = self.multiply(&whole, modulus)?;
+        self.minus(a, &multiple)
+    }
+
+    /// Of whole numbers: the largest or smallest common one.
+    fn common(&mut self, function: Function, arguments: &[Pair<R>]) -> Outcome<Pair<R>> {
+        let whole =
+            arguments.iter().map(|a| self.integer(a)).collect::<Option<Vec<_>>>().ok_or(Failure::Unsupported)?;
+        let greatest = |mut a: u64, mut b: u64| {
+            while b != 0 {
+                (a, b) = (b, a % b);
+            }
+            a
+        };
+        let mut total = u64::from(function == Function::Lcm);
+        for number in whole {
+            let number = number.unsigned_abs();
+            let divisor = greatest(total, number);
+            total = if function == Function::Gcd {
+                divisor
+            } else if divisor == 0 {
+                0
+            } else {
+                (total / divisor).checked_mul(number).ok_or(Failure::TooBig)?
+            };
+        }
+        let total = i64::try_from(total).map_err(|_| Failure::TooBig)?;
+        Ok(self.real(self.exactly(total)))
+    }
+}
+
+pub(super) fn is_real<R: Real>(a: &Complex<R>) -> bool {
+    a.im.sign() == Some(Ordering::Equal)
+}
+
+fn is_zero<R: Real>(a: &Complex<R>) -> bool {
+    is_real(a) && a.re.sign() == Some(Ordering::Equal)
+}
+
+fn real_part<R: Real>(a: &Complex<R>) -> Outcome<&R> {
+    if is_real(a) { Ok(&a.re) } else { Err(Failure::Unsupported) }
+}
+
+impl<R: Real> Domain for Numeric<'_, R> {
+    type Value = Complex<R>;
+
+    fn budget(&mut self) -> &mut Budget {
+        self.budget
+    }
+
+    fn rational(&mut self, value: &RBig) -> Outcome<Pair<R>> {
+        Ok(self.real(R::of(value, self.setting)))
+    }
+
+    fn constant(&mut self, constant: Constant) -> Outcome<Pair<R>> {
+        self.pay(R::FUNCTION / 2)?;
+        match constant {
+            Constant::Pi => Ok(self.real(R::pi(self.setting))),
+            Constant::E => Ok(self.real(self.exactly(1).exp()?)),
+            Constant::I => Ok(Complex { re: self.exactly(0), im: self.exactly(1) }),
+            Constant::Infinity => Err(Failure::Unsupported),
+        }
+    }
+
+    fn symbol(&mut self, name: &str) -> Outcome<Pair<R>> {
+        if let Some((_, value)) = self.bound.iter().rev().find(|(known, _)| known == name) {
+            return Ok(self.real(self.exactly(*value)));
+        }
+        let value = self.point.value(name).ok_or(Failure::Unsupported)?;
+        Ok(self.real(R::of(value, self.setting)))
+    }
+
+    fn add(&mut self, a: &Pair<R>, b: &Pair<R>) -> Outcome<Pair<R>> {
+        self.pay(R::ARITHMETIC)?;
+        Ok(Complex { re: a.re.add(&b.re), im: if is_real(b) { a.im.clone() } else { a.im.add(&b.im) } })
+    }
+
+    fn multiply(&mut self, a: &Pair<R>, b: &Pair<R>) -> Outcome<Pair<R>> {
+        self.pay(R::ARITHMETIC)?;
+        if is_real(a) && is_real(b) {
+            return Ok(Complex { re: a.re.multiply(&b.re), im: a.im.clone() });
+        }
+        let re = a.re.multiply(&b.re).add(&a.im.multiply(&b.im).negate());
+        Ok(Complex { re, im: a.re.multiply(&b.im).add(&a.im.multiply(&b.re)) })
+    }
+
+    fn divide(&mut self, a: &Pair<R>, b: &Pair<R>) -> Outcome<Pair<R>> {
+        self.pay(R::ARITHMETIC)?;
+        if is_zero(b) {
+            return Err(Failure::Undefined);
+        }
+        if is_real(b) {
+            let im = if is_real(a) { a.im.clone() } else { a.im.divide(&b.re)? };
+            return Ok(Complex { re: a.re.divide(&b.re)?, im });
+        }
+        let conjugate = Complex { re: b.re.clone(), im: b.im.negate() };
+        let above = self.multiply(a, &conjugate)?;
+        let below = Self::norm(b);
+        Ok(Complex { re: above.re.divide(&below)?, im: above.im.divide(&below)? })
+    }
+
+    fn negate(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
+        Ok(Complex { re: a.re.negate(), im: a.im.negate() })
+    }
+
+    fn rational_power(&mut self, base: &Pair<R>, exponent: &RBig) -> Outcome<Pair<R>> {
+        let (numerator, index) = (exponent.numerator().unsigned_abs(), exponent.denominator());
+        if numerator.is_zero() {
+            return Ok(self.real(self.exactly(1)));
+        }
+        if exponent.is_int()
+            && let Some(size) = u64::try_from(&numerator).ok().filter(|size| *size <= LARGEST_EXPONENT)
+        {
+            let power = self.whole_power(base, size)?;
+            return if exponent.is_negative() { self.inverted(&power) } else { Ok(power) };
+        }
+        if exponent.denominator().bit_len() == 2 && !index.bit(0) {
+            // An index of 2, since 3 has its last bit set.
+            let root = self.square_root(base)?;
+            let numerator = RBig::from(exponent.numerator().clone());
+            return self.rational_power(&root, &numerator);
+        }
+        let negative = is_real(base) && base.re.sign() == Some(Ordering::Less);
+        let exact = Complex { re: R::of(exponent, self.setting), im: self.exactly(0) };
+        if negative && index.bit(0) {
+            let size = self.negate(base)?;
+            let power = self.general_power(&size, &exact)?;
+            return if numerator.bit(0) { self.negate(&power) } else { Ok(power) };
+        }
+        self.general_power(base, &exact)
+    }
+
+    fn power(&mut self, base: &Pair<R>, exponent: &Pair<R>) -> Outcome<Pair<R>> {
+        if let Some(whole) = self.integer(exponent) {
+            return self.rational_power(base, &RBig::from(whole));
+        }
+        self.general_power(base, exponent)
+    }
+
+    fn function(&mut self, function: Function, arguments: &[Pair<R>]) -> Outcome<Pair<R>> {
+        use Function as F;
+        match (function, arguments) {
+            (F::Sin | F::Cos | F::Tan | F::Cot | F::Sec | F::Csc, [a]) => self.trigonometric(function, a),
+            (F::Arcsin | F::Arccos | F::Arctan | F::Arccot, [a]) => self.inverse_trigonometric(function, a),
+            (F::Sinh | F::Cosh | F::Tanh | F::Coth, [a]) => self.hyperbolic(function, a),
+            (F::Arsinh | F::Arcosh | F::Artanh, [a]) => self.inverse_hyperbolic(function, a),
+            (F::Exp, [a]) => self.exp(a),
+            (F::Ln, [a]) => self.ln(a),
+            (F::Log, [a, base]) => {
+                let (above, below) = (self.ln(a)?, self.ln(base)?);
+                self.divide(&above, &below)
+            }
+            (F::Abs, [a]) => Ok(Complex { re: self.absolute(a)?, im: self.exactly(0) }),
+            (F::Floor, [a]) => Ok(self.real(real_part(a)?.floor()?)),
+            (F::Ceil, [a]) => Ok(self.real(real_part(a)?.negate().floor()?.negate())),
+            (F::Sign, [a]) => {
+                let sign = real_part(a)?.sign().ok_or(Failure::Unsure)?;
+                Ok(self.real(self.exactly(sign as i64)))
+            }
+            (F::Re, [a]) => Ok(self.real(a.re.clone())),
+            (F::Im, [a]) => Ok(self.real(a.im.clone())),
+            (F::Conjugate, [a]) => Ok(Complex { re: a.re.clone(), im: a.im.negate() }),
+            (F::Arg, [a]) => {
+                let angle = self.argument(a)?;
+                Ok(self.real(angle))
+            }
+            (F::Min | F::Max, [_, ..]) => self.extreme(function, arguments),
+            (F::Gcd | F::Lcm, [_, ..]) => self.common(function, arguments),
+            (F::Mod, [a, modulus]) => self.remainder(a, modulus),
+            _ => Err(Failure::Unsupported),
+        }
+    }
+
+    fn factorial(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
+        let n = self.integer(a).ok_or(Failure::Unsupported)?;
+        if n < 0 {
+            return Err(Failure::Undefined);
+        }
+        if n > LARGEST_FACTORIAL {
+            return Err(Failure::TooBig);
+        }
+        self.pay(n.unsigned_abs() * R::ARITHMETIC)?;
+        let product = (2..=n).fold(self.exactly(1), |product, factor| product.multiply(&self.exactly(factor)));
+        Ok(self.real(product))
+    }
+
+    fn integer(&self, a: &Pair<R>) -> Option<i64> {
+        if is_real(a) { a.re.integer() } else { None }
+    }
+
+    fn bind(&mut self, name: &str, value: i64) -> Outcome<()> {
+        self.bound.push((name.to_owned(), value));
+        Ok(())
+    }
+
+    fn release(&mut self) {
+        self.bound.pop();
+    }
+}
+
+impl<R: Real> Complex<R> {
+    pub(super) fn apart(&self, other: &Self) -> bool {
+        self.re.apart(&other.re) || self.im.apart(&other.im)
+    }
+
+    pub(super) fn agrees(&self, other: &Self) -> bool {
+        self.re.agrees(&other.re) && self.im.agrees(&other.im)
+    }
+}

@@ -1,0 +1,422 @@
+//! Claims: equations, inequalities, and names that are given values.
+//!
+//! `x = 5` is 5 where the other side names nothing, and `x = 1, y = 2` is (1, 2). Two claims are the same if they have the
+//! same solutions, as far as that shows: equal values for equal names, equations that differ by a constant factor, inequalities
+//! that differ by a positive one, or one unknown in the same set.
+
+use super::evaluate::{Domain, Failure, Outcome, evaluate};
+use super::fast::Fast;
+use super::fraction::Fractions;
+use super::modular::{FIELDS, Modular};
+use super::names::Names;
+use super::numeric::{Numeric, Real};
+use super::points::{MOST_POINTS, Point};
+use super::precise::Precise;
+use super::scalar::attempt;
+use super::{Comparison, Rule, Verdict, collections, is_claim, plain, tree};
+use crate::math::{Expr, OverBudget, Relation};
+
+/// What an object says.
+#[derive(Debug)]
+enum Claim {
+    /// It is a value and says nothing of names.
+    Value(Expr),
+    /// A name has a value; a tuple of names may have a tuple of values.
+    Given(Expr, Expr),
+    /// Several names have values.
+    Record(Vec<(Expr, Expr)>),
+    /// Relations that hold at once, each with two sides, none of them a value for a name.
+    Relations(Vec<Link>),
+    /// Several claims that are no record.
+    Several(Vec<Expr>),
+}
+
+#[derive(Clone, Debug)]
+struct Link {
+    left: Expr,
+    relation: Relation,
+    right: Expr,
+}
+
+/// Bits for equations that are not rational.
+const BITS: usize = 256;
+
+impl Comparison<'_> {
+    /// At least one of the two says something of names.
+    pub(super) fn claims(&mut self, a: &Expr, b: &Expr) -> Verdict {
+        if says_where(a) || says_where(b) {
+            let found = self.regions(a, b)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        let (left, right) = (self.claim(a)?, self.claim(b)?);
+        match (&left, &right) {
+            (Claim::Value(x), Claim::Value(y)) => {
+                if x == a && y == b {
+                    self.same_parts(a, b)
+                } else {
+                    self.same(x, y)
+                }
+            }
+            (Claim::Given(_, x), Claim::Value(y)) | (Claim::Value(y), Claim::Given(_, x)) => self.same(x, y),
+            (Claim::Given(m, x), Claim::Given(n, y)) => self.given(m, x, n, y),
+            (Claim::Record(items), Claim::Value(value)) | (Claim::Value(value), Claim::Record(items)) => {
+                self.record_against(items, value)
+            }
+            (Claim::Record(x), Claim::Record(y)) => self.records(x, y),
+            (Claim::Record(items), Claim::Given(names, values))
+            | (Claim::Given(names, values), Claim::Record(items)) => match paired(names, values) {
+                Some(other) => self.records(items, &other),
+                None => Ok(None),
+            },
+            (Claim::Several(x), Claim::Several(y)) => {
+                let same = self.covers(x, y)? && self.covers(y, x)?;
+                Ok(same.then_some(Rule::Set))
+            }
+            _ => match (links(&left), links(&right)) {
+                (Some(x), Some(y)) => self.systems(&x, &y),
+                _ => Ok(None),
+            },
+        }
+    }
+
+    fn claim(&mut self, expr: &Expr) -> Result<Claim, OverBudget> {
+        self.budget.spend(1)?;
+        Ok(match expr {
+            Expr::Relation(first, rest) => self.chain_claim(expr, first, rest)?,
+            Expr::List(items) | Expr::Set(items) if is_claim(expr) => self.list_claim(items)?,
+            other => Claim::Value(other.clone()),
+        })
+    }
+
+    fn chain_claim(&mut self, whole: &Expr, first: &Expr, rest: &[(Relation, Expr)]) -> Result<Claim, OverBudget> {
+        let Some((relation, last)) = rest.last() else { return Ok(Claim::Value(first.clone())) };
+        if let ([(Relation::In, set)], true) = (rest, tree::is_name(first)) {
+            return Ok(Claim::Given(first.clone(), set.clone()));
+        }
+        if rest.iter().all(|(relation, _)| *relation == Relation::Equal) {
+            if tree::is_name(first) {
+                return Ok(Claim::Given(first.clone(), last.clone()));
+            }
+            // `5 = x`
+            if let (Expr::Symbol(_), 1) = (last, rest.len())
+                && tree::names_in(first).is_empty()
+            {
+                return Ok(Claim::Given(last.clone(), first.clone()));
+            }
+            // `2 + 3 = 5` is 5, and so is the end of a longer chain of which no part but the last is the answer.
+            let is_sum = tree::names_in(whole).is_empty() && self.is_same(first, last)?;
+            if is_sum || rest.len() > 1 {
+                return Ok(Claim::Value(last.clone()));
+            }
+        }
+        if *relation == Relation::Congruent && rest.len() == 1 {
+            return Ok(Claim::Value(whole.clone()));
+        }
+        Ok(Claim::Relations(links_of(first, rest)))
+    }
+
+    /// Values for different names are a record. Values for one name are a set, and so is `x = 1, 2`.
+    fn list_claim(&mut self, items: &[Expr]) -> Result<Claim, OverBudget> {
+        let items = collections::flattened(items);
+        let mut given = Vec::new();
+        let mut others = 0;
+        for item in &items {
+            match self.claim(&plain(item))? {
+                Claim::Given(name, value) => given.push((name, value)),
+                Claim::Value(value) if !given.is_empty() => {
+                    others += 1;
+                    let (name, _): &(Expr, Expr) = &given[0];
+                    given.push((name.clone(), value));
+                }
+                _ => return Ok(Claim::Several(items)),
+            }
+        }
+        let names = distinct(&given);
+        if names == 1 {
+            let values = given.iter().map(|(_, value)| value.clone()).collect();
+            return Ok(Claim::Given(given.swap_remove(0).0, Expr::List(values)));
+        }
+        if others > 0 {
+            return Ok(Claim::Several(items));
+        }
+        if names == given.len() {
+            return Ok(Claim::Record(given));
+        }
+        // p = 5, q = 2, p = 7, q = 2: two records.
+        if given.len() % names == 0 && given.chunks(names).all(|part| distinct(part) == names) {
+            let tuple = |part: &[(Expr, Expr)]| as_tuple(part.iter().map(|(_, value)| value.clone()).collect());
+            let names_of_one = given[..names].iter().map(|(name, _)| name.clone()).collect();
+            return Ok(Claim::Given(as_tuple(names_of_one), Expr::List(given.chunks(names).map(tuple).collect())));
+        }
+        Ok(Claim::Several(items))
+    }
+
+    /// The same name and value, or the same equation otherwise: `y = x` and `x = y`.
+    fn given(&mut self, m: &Expr, x: &Expr, n: &Expr, y: &Expr) -> Verdict {
+        if self.is_same(m, n)? {
+            return Ok(self.same(x, y)?.map(|_| Rule::Assignment));
+        }
+        if let (Some(a), Some(b)) = (paired(m, x), paired(n, y)) {
+            return self.records(&a, &b);
+        }
+        let is_scalar = |expr: &Expr| !super::is_collection(expr) && !super::is_claim(expr);
+        if !is_scalar(x) || !is_scalar(y) {
+            return Ok(None);
+        }
+        let equal = self.proportional(&tree::minus(m, x), &tree::minus(n, y), false)?;
+        Ok(equal.then_some(Rule::Equation))
+    }
+
+    fn records(&mut self, a: &[(Expr, Expr)], b: &[(Expr, Expr)]) -> Verdict {
+        if a.len() != b.len() {
+            return Ok(None);
+        }
+        for (name, value) in a {
+            let mut same = false;
+            for (other, counterpart) in b {
+                if self.is_same(name, other)? {
+                    same = self.is_same(value, counterpart)?;
+                    break;
+                }
+            }
+            if !same {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Rule::Assignment))
+    }
+
+    /// `x = 1, y = 2` as a tuple or list in the same order; x₁ and x₂ are solutions, which have none.
+    fn record_against(&mut self, items: &[(Expr, Expr)], value: &Expr) -> Verdict {
+        let values: Vec<Expr> = items.iter().map(|(_, value)| value.clone()).collect();
+        let found = match value {
+            Expr::Set(other) | Expr::List(other) => {
+                if are_numbered(items) {
+                    return self.same(&Expr::List(values), value);
+                }
+                self.in_order(&values, &collections::flattened(other))?
+            }
+            Expr::Bracketed(..) => self.same(&as_tuple(values), value)?,
+            _ => None,
+        };
+        Ok(found.map(|_| Rule::Assignment))
+    }
+
+    /// Relations that hold at once, in any order.
+    fn systems(&mut self, a: &[Link], b: &[Link]) -> Verdict {
+        if a.len() != b.len() {
+            return Ok(None);
+        }
+        let mut free: Vec<&Link> = b.iter().collect();
+        let mut rule = Rule::Equation;
+        for link in a {
+            let mut place = None;
+            for (index, other) in free.iter().enumerate() {
+                if self.same_link(link, other)? {
+                    place = Some(index);
+                    break;
+                }
+            }
+            let Some(place) = place else { return Ok(None) };
+            free.remove(place);
+            if link.relation != Relation::Equal {
+                rule = Rule::Inequality;
+            }
+        }
+        Ok(Some(rule))
+    }
+
+    fn same_link(&mut self, a: &Link, b: &Link) -> Result<bool, OverBudget> {
+        if a.relation != b.relation {
+            return Ok(false);
+        }
+        if self.is_same(&a.left, &b.left)? && self.is_same(&a.right, &b.right)? {
+            return Ok(true);
+        }
+        let (x, y) = (tree::minus(&a.left, &a.right), tree::minus(&b.left, &b.right));
+        match a.relation {
+            Relation::Equal | Relation::NotEqual => self.proportional(&x, &y, false),
+            Relation::Less | Relation::LessEqual => self.proportional(&x, &y, true),
+            _ => Ok(false),
+        }
+    }
+
+    /// Whether one expression, or its numerator, is a constant multiple of the other, with a positive factor if so required.
+    fn proportional(&mut self, a: &Expr, b: &Expr, positive: bool) -> Result<bool, OverBudget> {
+        let names = Names::of(a, b, self.budget)?;
+        if names.all().is_empty() {
+            return Ok(false);
+        }
+        for numerators in [false, true] {
+            // The sign of a numerator says nothing of the sign of the whole.
+            if positive && numerators {
+                break;
+            }
+            let found = match self.proportional_in_fields(a, b, &names, numerators)? {
+                Some(found) => {
+                    found && (!positive || self.proportional_at_points::<Fast>(a, b, &names, (), false, true)?)
+                }
+                None => {
+                    self.proportional_at_points::<Fast>(a, b, &names, (), numerators, positive)?
+                        && self.proportional_at_points::<Precise>(a, b, &names, BITS, numerators, positive)?
+                }
+            };
+            if found {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// `None` if the two are not rational.
+    fn proportional_in_fields(
+        &mut self,
+        a: &Expr,
+        b: &Expr,
+        names: &Names,
+        numerators: bool,
+    ) -> Result<Option<bool>, OverBudget> {
+        if names.any_whole() {
+            return Ok(None);
+        }
+        for field in FIELDS {
+            let mut first: Option<(u64, u64)> = None;
+            for point in 1..=2 {
+                let x = attempt(one_side(a, &mut Modular::new(field, point, names, self.budget), numerators))?;
+                let y = attempt(one_side(b, &mut Modular::new(field, point, names, self.budget), numerators))?;
+                let (Ok(x), Ok(y)) = (x, y) else { return Ok(None) };
+                if (x == 0) != (y == 0) {
+                    return Ok(Some(false));
+                }
+                if let Some((u, v)) = first
+                    && field.product(x, v) != field.product(u, y)
+                {
+                    return Ok(Some(false));
+                }
+                first = Some((x, y));
+            }
+        }
+        Ok(Some(true))
+    }
+
+    /// Whether the ratio of the two is the same wherever both are defined. In double precision this only refuses.
+    fn proportional_at_points<R: Real>(
+        &mut self,
+        a: &Expr,
+        b: &Expr,
+        names: &Names,
+        setting: R::Setting,
+        numerators: bool,
+        positive: bool,
+    ) -> Result<bool, OverBudget> {
+        const NEEDED: usize = 4;
+        let mut first = None;
+        let mut agreeing = 0;
+        for index in 0..MOST_POINTS {
+            let point = Point::numbered(index, names);
+            let x = attempt(one_side(a, &mut Numeric::<R>::new(&point, setting, self.budget), numerators))?;
+            let y = attempt(one_side(b, &mut Numeric::<R>::new(&point, setting, self.budget), numerators))?;
+            let (Ok(x), Ok(y)) = (x, y) else { continue };
+            if positive {
+                match (x.re.sign(), y.re.sign()) {
+                    (Some(x), Some(y)) if x == y => {}
+                    (Some(_), Some(_)) => return Ok(false),
+                    _ => continue,
+                }
+            }
+            let Some((u, v)) = &first else {
+                first = Some((x, y));
+                continue;
+            };
+            let mut domain = Numeric::<R>::new(&point, setting, self.budget);
+            let (Ok(left), Ok(right)) = (domain.multiply(&x, v), domain.multiply(u, &y)) else { continue };
+            if left.apart(&right) {
+                return Ok(false);
+            }
+            if left.agrees(&right) {
+                agreeing += 1;
+            }
+            if agreeing == NEEDED {
+                return Ok(true);
+            }
+        }
+        Ok(agreeing > 0)
+    }
+}
+
+fn one_side<D: Domain>(expr: &Expr, domain: &mut D, numerator: bool) -> Outcome<D::Value> {
+    let value = if numerator { evaluate(expr, &mut Fractions(domain))?.above } else { evaluate(expr, domain)? };
+    if domain.budget().left() == 0 { Err(Failure::OverBudget) } else { Ok(value) }
+}
+
+/// Whether it says where an unknown lies, other than by equations.
+fn says_where(expr: &Expr) -> bool {
+    match expr {
+        Expr::Relation(_, rest) => rest.iter().any(|(relation, _)| *relation != Relation::Equal),
+        Expr::List(items) | Expr::Set(items) => items.iter().any(says_where),
+        Expr::Builder(..) => true,
+        _ => false,
+    }
+}
+
+/// `(x, y) = (1, 2)` as a record.
+fn paired(names: &Expr, values: &Expr) -> Option<Vec<(Expr, Expr)>> {
+    match (names, values) {
+        (Expr::Bracketed(_, names, _), Expr::Bracketed(_, values, _)) if names.len() == values.len() => {
+            Some(names.iter().cloned().zip(values.iter().cloned()).collect())
+        }
+        _ => None,
+    }
+}
+
+fn as_tuple(items: Vec<Expr>) -> Expr {
+    Expr::Bracketed(crate::math::Bracket::Round, items, crate::math::Bracket::Round)
+}
+
+fn distinct(given: &[(Expr, Expr)]) -> usize {
+    let mut names: Vec<&Expr> = Vec::new();
+    for (name, _) in given {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.len()
+}
+
+/// x_1, x_2, …: one letter, numbered.
+fn are_numbered(items: &[(Expr, Expr)]) -> bool {
+    let base = |name: &Expr| match name {
+        Expr::Symbol(name) => name.split_once('_').map(|(base, _)| base.to_owned()),
+        _ => None,
+    };
+    let bases: Vec<_> = items.iter().map(|(name, _)| base(name)).collect();
+    bases.iter().all(|base| base.is_some() && *base == bases[0])
+}
+
+fn links(claim: &Claim) -> Option<Vec<Link>> {
+    match claim {
+        Claim::Relations(links) => Some(links.clone()),
+        Claim::Given(name, value) if !super::is_collection(value) => {
+            Some(vec![Link { left: name.clone(), relation: Relation::Equal, right: value.clone() }])
+        }
+        _ => None,
+    }
+}
+
+/// The links of a chain, with "greater" turned into "less".
+fn links_of(first: &Expr, rest: &[(Relation, Expr)]) -> Vec<Link> {
+    let mut links = Vec::with_capacity(rest.len());
+    let mut left = first;
+    for (relation, right) in rest {
+        let link = |left: &Expr, relation, right: &Expr| Link { left: left.clone(), relation, right: right.clone() };
+        links.push(match relation {
+            Relation::Greater => link(right, Relation::Less, left),
+            Relation::GreaterEqual => link(right, Relation::LessEqual, left),
+            relation => link(left, *relation, right),
+        });
+        left = right;
+    }
+    links
+}

@@ -1,0 +1,455 @@
+//! Scalars: numbers, and functions of names.
+
+use std::cmp::Ordering;
+
+use dashu::base::Abs;
+use dashu::integer::{IBig, UBig};
+use dashu::rational::RBig;
+
+use super::evaluate::{Failure, Outcome, evaluate};
+use super::exact::Exact;
+use super::fast::Fast;
+use super::modular::{FIELDS, Modular};
+use super::names::Names;
+use super::numeric::{Complex, Numeric, Real, is_real};
+use super::points::{MOST_POINTS, Point};
+use super::precise::Precise;
+use super::surd::Surd;
+use super::{Comparison, Rule, Verdict, tree};
+use crate::math::{Constant, Expr, OverBudget};
+
+/// Bits of floating point: at first, and where those do not tell.
+const BITS: usize = 256;
+const MORE_BITS: usize = 1024;
+
+/// The points at which functions must agree to many digits.
+const ACCEPTING_POINTS: usize = 3;
+
+/// A failure that ends the judgement, apart from those that only end one attempt.
+pub(super) fn attempt<T>(outcome: Outcome<T>) -> Result<Result<T, Failure>, OverBudget> {
+    match outcome {
+        Err(Failure::OverBudget) => Err(OverBudget),
+        other => Ok(other),
+    }
+}
+
+impl Comparison<'_> {
+    pub(super) fn scalars(&mut self, a: &Expr, b: &Expr) -> Verdict {
+        if let Some(verdict) = self.quantities(a, b)? {
+            return Ok(verdict);
+        }
+        if let Some(verdict) = self.percentages(a, b)? {
+            return Ok(verdict);
+        }
+        if let Some(verdict) = self.angles(a, b)? {
+            return Ok(verdict);
+        }
+        if let Some(verdict) = self.ratios(a, b)? {
+            return Ok(verdict);
+        }
+        if let Some(verdict) = numerals(a, b) {
+            return Ok(verdict);
+        }
+        self.values(a, b)
+    }
+
+    /// p% is p/100, and to most who write answers also p.
+    fn percentages(&mut self, a: &Expr, b: &Expr) -> Result<Option<Option<Rule>>, OverBudget> {
+        let found = match (without_percent(a), without_percent(b)) {
+            (None, None) => return Ok(None),
+            (Some(a), Some(b)) => self.same(&a, &b)?,
+            (Some(bare), None) => self.percentage(a, &bare, b)?,
+            (None, Some(bare)) => self.percentage(b, &bare, a)?,
+        };
+        Ok(Some(found.map(|_| Rule::Percentage)))
+    }
+
+    fn percentage(&mut self, percentage: &Expr, bare: &Expr, other: &Expr) -> Verdict {
+        if self.options.bare_percent
+            && let Some(rule) = self.same(bare, other)?
+        {
+            return Ok(Some(rule));
+        }
+        self.values(percentage, other)
+    }
+
+    /// 30° is 30 where nothing says that angles are meant, and π/6 where a π says so.
+    fn angles(&mut self, a: &Expr, b: &Expr) -> Result<Option<Option<Rule>>, OverBudget> {
+        let (left, right) = (tree::has_bare_degrees(a), tree::has_bare_degrees(b));
+        if !left && !right {
+            return Ok(None);
+        }
+        let mut found = self.values(&tree::without_degrees(a), &tree::without_degrees(b))?;
+        let other = if left { b } else { a };
+        let has_pi = |part: &Expr| matches!(part, Expr::Constant(Constant::Pi));
+        if found.is_none() && left != right && tree::contains(other, &has_pi) {
+            found = self.values(a, b)?;
+        }
+        Ok(Some(found.map(|_| Rule::Degrees)))
+    }
+
+    /// a : b : c and its multiples. With two parts it is a quotient too, unless it is a time of day.
+    fn ratios(&mut self, a: &Expr, b: &Expr) -> Result<Option<Option<Rule>>, OverBudget> {
+        let (Expr::Ratio(left), Expr::Ratio(right)) = (a, b) else { return Ok(None) };
+        if left.len() != right.len() {
+            return Ok(Some(None));
+        }
+        let product = |x: &Expr, y: &Expr| Expr::Product(vec![x.clone(), y.clone()]);
+        let zero = |part: &Expr| matches!(part, Expr::Number(number) if number.value.is_zero());
+        let in_proportion = !left.iter().chain(right).any(zero);
+        for (x, y) in left.iter().zip(right).skip(usize::from(in_proportion)) {
+            let same = if in_proportion {
+                self.values(&product(x, &right[0]), &product(y, &left[0]))?
+            } else {
+                self.values(x, y)?
+            };
+            if same.is_none() {
+                return Ok(Some(None));
+            }
+        }
+        Ok(Some(Some(Rule::Ratio)))
+    }
+
+    /// Two expressions without units, percentages or angles of their own.
+    pub(super) fn values(&mut self, a: &Expr, b: &Expr) -> Verdict {
+        if a == b {
+            return Ok(Some(Rule::Form));
+        }
+        let names = Names::of(a, b, self.budget)?;
+        let decided =
+            if names.all().is_empty() { self.constants(a, b, &names)? } else { self.functions(a, b, &names)? };
+        match decided {
+            Decided::Equal(rule) => Ok(Some(rule)),
+            Decided::Different => Ok(None),
+            Decided::TooBig => Err(OverBudget),
+            Decided::Open => self.same_parts(a, b),
+        }
+    }
+
+    fn constants(&mut self, a: &Expr, b: &Expr, names: &Names) -> Result<Decided, OverBudget> {
+        let x = attempt(evaluate(a, &mut Exact::of_constants(self.budget)))?;
+        let y = attempt(evaluate(b, &mut Exact::of_constants(self.budget)))?;
+        if let (Ok(x), Ok(y)) = (&x, &y) {
+            if x == y {
+                return Ok(Decided::Equal(Rule::Number));
+            }
+            if let (Some(x), Some(y)) = (x.as_rational(), y.as_rational()) {
+                let close = self.approximates(a, x, b, y);
+                return Ok(if close { Decided::Equal(Rule::Decimal) } else { Decided::Different });
+            }
+        }
+        if matches!(x, Err(Failure::Undefined)) || matches!(y, Err(Failure::Undefined)) {
+            return Ok(Decided::Different);
+        }
+        let mut too_big = false;
+        if matches!(x, Err(Failure::TooBig)) || matches!(y, Err(Failure::TooBig)) {
+            match self.identity(a, b, names)? {
+                Decided::Open => too_big = true,
+                decided => return Ok(decided),
+            }
+        }
+        let decimal = self.decimal_against(a, x.as_ref().ok(), b, y.as_ref().ok());
+        if let Some(decided) = self.digits::<Fast>(a, b, names, (), decimal.as_ref())? {
+            return Ok(decided);
+        }
+        for bits in [BITS, MORE_BITS] {
+            if let Some(decided) = self.digits::<Precise>(a, b, names, bits, decimal.as_ref())? {
+                return Ok(decided);
+            }
+        }
+        Ok(if too_big { Decided::TooBig } else { Decided::Open })
+    }
+
+    /// Two constants in floating point. `None` where the precision does not tell.
+    fn digits<R: Real + Accepts>(
+        &mut self,
+        a: &Expr,
+        b: &Expr,
+        names: &Names,
+        setting: R::Setting,
+        decimal: Option<&Decimal>,
+    ) -> Result<Option<Decided>, OverBudget> {
+        let point = Point::none(names);
+        let x = attempt(evaluate(a, &mut Numeric::<R>::new(&point, setting, self.budget)))?;
+        let y = attempt(evaluate(b, &mut Numeric::<R>::new(&point, setting, self.budget)))?;
+        let (x, y) = match (x, y) {
+            (Ok(x), Ok(y)) => (x, y),
+            (Err(Failure::Unsupported), _) | (_, Err(Failure::Unsupported)) => return Ok(Some(Decided::Open)),
+            (Err(Failure::Undefined), _) | (_, Err(Failure::Undefined)) => return Ok(Some(Decided::Different)),
+            _ => return Ok(None),
+        };
+        if let Some(decimal) = decimal {
+            let value = if decimal.is_first { &y } else { &x };
+            return Ok(match self.within(decimal, value) {
+                Some(true) => Some(Decided::Equal(Rule::Decimal)),
+                Some(false) => Some(Decided::Different),
+                None => None,
+            });
+        }
+        if x.apart(&y) {
+            return Ok(Some(Decided::Different));
+        }
+        Ok(if R::ACCEPTS && x.agrees(&y) { Some(Decided::Equal(Rule::Digits)) } else { None })
+    }
+
+    /// The one of two values that is a decimal, where the other has no exact rational value.
+    fn decimal_against(&self, a: &Expr, x: Option<&Surd>, b: &Expr, y: Option<&Surd>) -> Option<Decimal> {
+        let of = |expr: &Expr, value: Option<&Surd>, is_first| {
+            let value = value.and_then(Surd::as_rational).filter(|_| is_decimal(expr))?;
+            Some(Decimal { value: value.clone(), is_first })
+        };
+        of(a, x, true).or_else(|| of(b, y, false))
+    }
+
+    /// Whether a value known in floating point agrees with a decimal.
+    fn within<R: Real>(&self, decimal: &Decimal, value: &Complex<R>) -> Option<bool> {
+        if !is_real(value) {
+            return Some(false);
+        }
+        let wanted = rounded(&decimal.value, self.options.decimals);
+        let same = value.re.rounded(self.options.decimals)? == wanted;
+        // Rounded to so many decimals the two agree; what share of the value that is, the rounded value tells well enough.
+        let close = |share: &RBig| {
+            let nearly = value.re.rounded(self.options.decimals + 8)?;
+            let nearly = RBig::from_parts(nearly, UBig::from(10u8).pow(self.options.decimals as usize + 8));
+            Some(is_within(&nearly, &decimal.value, share))
+        };
+        if same && decimal.value.clone().abs() >= tiny() {
+            return Some(true);
+        }
+        if same && close(&hundredth())? {
+            return Some(true);
+        }
+        match self.tolerance() {
+            Some(tolerance) => close(&tolerance),
+            None => Some(false),
+        }
+    }
+
+    /// Whether of two exact numbers one is a decimal that agrees with the other as far as it must.
+    fn approximates(&self, a: &Expr, x: &RBig, b: &Expr, y: &RBig) -> bool {
+        let (first, second) = (is_decimal(a), is_decimal(b));
+        if !first && !second {
+            return false;
+        }
+        let is_whole = |is_decimal: bool, value: &RBig| !is_decimal && value.is_int();
+        let tolerated = self.tolerance().is_some_and(|tolerance| is_within(x, y, &tolerance));
+        if tolerated {
+            return true;
+        }
+        if is_whole(first, x) || is_whole(second, y) {
+            return false;
+        }
+        let same = rounded(x, self.options.decimals) == rounded(y, self.options.decimals);
+        let larger = x.clone().abs().max(y.clone().abs());
+        same && (larger >= tiny() || is_within(x, y, &hundredth()))
+    }
+
+    fn tolerance(&self) -> Option<RBig> {
+        let tolerance = self.options.relative_tolerance;
+        if tolerance > 0.0 { RBig::try_from(tolerance).ok() } else { None }
+    }
+
+    fn functions(&mut self, a: &Expr, b: &Expr, names: &Names) -> Result<Decided, OverBudget> {
+        let mut too_big = false;
+        if !names.any_whole() {
+            match self.identity(a, b, names)? {
+                Decided::Open => {}
+                Decided::TooBig => too_big = true,
+                decided => return Ok(decided),
+            }
+        }
+        let mut decided = self.at_points(a, b, names, names.imaginary)?;
+        if matches!(decided, Decided::Open) && !names.imaginary {
+            // Nowhere both real: then they are compared as complex functions.
+            decided = self.at_points(a, b, names, true)?;
+        }
+        Ok(if matches!(decided, Decided::Open) && too_big { Decided::TooBig } else { decided })
+    }
+
+    /// Whether the two agree in prime fields; open if they are no rational functions.
+    fn identity(&mut self, a: &Expr, b: &Expr, names: &Names) -> Result<Decided, OverBudget> {
+        for field in FIELDS {
+            let x = attempt(evaluate(a, &mut Modular::new(field, 0, names, self.budget)))?;
+            let y = attempt(evaluate(b, &mut Modular::new(field, 0, names, self.budget)))?;
+            match (x, y) {
+                (Ok(x), Ok(y)) if x == y => {}
+                (Ok(_), Ok(_)) => return Ok(Decided::Different),
+                (Err(Failure::TooBig), _) | (_, Err(Failure::TooBig)) => return Ok(Decided::TooBig),
+                _ => return Ok(Decided::Open),
+            }
+        }
+        Ok(Decided::Equal(Rule::Identity))
+    }
+
+    /// Whether the two agree at points where both are defined. With `complex`, a value that is not real is one too.
+    fn at_points(&mut self, a: &Expr, b: &Expr, names: &Names, complex: bool) -> Result<Decided, OverBudget> {
+        let mut usable = Vec::new();
+        for index in 0..MOST_POINTS {
+            let point = Point::numbered(index, names);
+            match self.both_at::<Fast>(a, b, &point, (), complex)? {
+                Ok((x, y)) if x.apart(&y) => return Ok(Decided::Different),
+                Ok(_) | Err(Failure::Unsure) => usable.push(index),
+                Err(Failure::Unsupported) => return Ok(Decided::Open),
+                Err(_) => {}
+            }
+        }
+        let mut agreeing = 0;
+        for index in usable {
+            let point = Point::numbered(index, names);
+            for bits in [BITS, MORE_BITS] {
+                match self.both_at::<Precise>(a, b, &point, bits, complex)? {
+                    Ok((x, y)) if x.apart(&y) => return Ok(Decided::Different),
+                    Ok((x, y)) if x.agrees(&y) => {
+                        agreeing += 1;
+                        break;
+                    }
+                    Ok(_) | Err(Failure::Unsure) => {}
+                    Err(_) => break,
+                }
+            }
+            if agreeing == ACCEPTING_POINTS {
+                return Ok(Decided::Equal(Rule::Points));
+            }
+        }
+        Ok(Decided::Open)
+    }
+
+    fn both_at<R: Real>(
+        &mut self,
+        a: &Expr,
+        b: &Expr,
+        point: &Point<'_>,
+        setting: R::Setting,
+        complex: bool,
+    ) -> Result<Result<(Complex<R>, Complex<R>), Failure>, OverBudget> {
+        let x = attempt(self.one_at(a, point, setting, complex))?;
+        let Ok(x) = x else { return Ok(Err(x.err().unwrap_or(Failure::Unsure))) };
+        let y = attempt(self.one_at(b, point, setting, complex))?;
+        Ok(y.map(|y| (x, y)))
+    }
+
+    pub(super) fn one_at<R: Real>(
+        &mut self,
+        expr: &Expr,
+        point: &Point<'_>,
+        setting: R::Setting,
+        complex: bool,
+    ) -> Outcome<Complex<R>> {
+        let mut domain = Numeric::<R>::new(point, setting, self.budget);
+        let value = evaluate(expr, &mut domain)?;
+        if domain.left_the_reals && !complex { Err(Failure::Undefined) } else { Ok(value) }
+    }
+
+    /// How two real constants compare; `None` if they are not real, or not told apart though not found equal.
+    pub(super) fn order(&mut self, a: &Expr, b: &Expr) -> Result<Option<Ordering>, OverBudget> {
+        if a == b {
+            return Ok(Some(Ordering::Equal));
+        }
+        let x = attempt(evaluate(a, &mut Exact::of_constants(self.budget)))?;
+        let y = attempt(evaluate(b, &mut Exact::of_constants(self.budget)))?;
+        if let (Ok(x), Ok(y)) = (&x, &y) {
+            if x == y {
+                return Ok(Some(Ordering::Equal));
+            }
+            if let (Some(x), Some(y)) = (x.as_rational(), y.as_rational()) {
+                return Ok(Some(x.cmp(y)));
+            }
+        }
+        let difference = tree::minus(a, b);
+        let names = Names::default();
+        let point = Point::none(&names);
+        let fast = attempt(self.one_at::<Fast>(&difference, &point, (), true))?;
+        if let Ok(value) = &fast
+            && is_real(value)
+            && let Some(sign) = value.re.sign()
+        {
+            return Ok(Some(sign));
+        }
+        let precise = attempt(self.one_at::<Precise>(&difference, &point, BITS, true))?;
+        let Ok(value) = precise else { return Ok(None) };
+        if !is_real(&value) {
+            return Ok(None);
+        }
+        let zero = Precise::of(&RBig::ZERO, BITS);
+        Ok(value.re.sign().or(if value.re.agrees(&zero) { Some(Ordering::Equal) } else { None }))
+    }
+}
+
+/// What an attempt at two values came to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Decided {
+    Equal(Rule),
+    Different,
+    /// A number would have been too big to make, and nothing else told.
+    TooBig,
+    /// There is no saying, or there are no values.
+    Open,
+}
+
+/// Whether a value of this kind of number may be accepted by its digits.
+trait Accepts {
+    const ACCEPTS: bool;
+}
+
+impl Accepts for Fast {
+    const ACCEPTS: bool = false;
+}
+
+impl Accepts for Precise {
+    const ACCEPTS: bool = true;
+}
+
+struct Decimal {
+    value: RBig,
+    is_first: bool,
+}
+
+fn tiny() -> RBig {
+    RBig::from_parts(IBig::ONE, 1000u16.into())
+}
+
+fn hundredth() -> RBig {
+    RBig::from_parts(IBig::ONE, 100u8.into())
+}
+
+fn is_within(x: &RBig, y: &RBig, share: &RBig) -> bool {
+    let larger = x.clone().abs().max(y.clone().abs());
+    (x.clone() - y.clone()).abs() <= larger * share.clone()
+}
+
+fn rounded(value: &RBig, decimals: u32) -> IBig {
+    let scale = RBig::from(UBig::from(10u8).pow(decimals as usize));
+    (value.clone() * scale + RBig::from_parts(IBig::ONE, 2u8.into())).floor()
+}
+
+/// A number written as a decimal, or such a percentage.
+fn is_decimal(expr: &Expr) -> bool {
+    match expr {
+        Expr::Number(number) => number.decimals.is_some() && !number.repeating,
+        Expr::Negate(a) | Expr::Percent(a) | Expr::Unit(a, _) => is_decimal(a),
+        _ => false,
+    }
+}
+
+fn without_percent(expr: &Expr) -> Option<Expr> {
+    match expr {
+        Expr::Percent(a) => Some((**a).clone()),
+        Expr::Negate(a) => without_percent(a).map(tree::negated),
+        _ => None,
+    }
+}
+
+/// Numerals with bases: by value if both name theirs; a plain number is taken for the numeral with the base left away.
+fn numerals(a: &Expr, b: &Expr) -> Option<Option<Rule>> {
+    let same = match (a, b) {
+        (Expr::Based(x, m), Expr::Based(y, n)) => {
+            super::evaluate::based(x, *m).is_some_and(|value| super::evaluate::based(y, *n) == Some(value))
+        }
+        (Expr::Based(digits, _), Expr::Number(number)) | (Expr::Number(number), Expr::Based(digits, _)) => {
+            digits.value == number.value
+        }
+        _ => return None,
+    };
+    Some(same.then_some(Rule::Number))
+}
