@@ -174,7 +174,9 @@ fn find_truth<'a>(text: &'a str, budget: &mut Budget) -> Result<Option<Answer<'a
     let candidate = Candidate { text: Cow::Borrowed(text), style: Style::of(text), method: Method::Whole, firm: true };
     let whole = understand(candidate, budget)?;
     if whole.as_ref().is_some_and(|whole| !whole.is_mathematics()) && text.contains(['$', '\\', '\n']) {
-        let found = find_answer(text, &Method::ALL, budget)?;
+        // Not the last number: a truth that cannot be read is no number that happens to stand in it.
+        let methods = [Method::Statement, Method::Formula, Method::Bold];
+        let found = find_answer(text, &methods, budget)?;
         if found.as_ref().is_some_and(Answer::is_mathematics) {
             return Ok(found);
         }

@@ -60,6 +60,9 @@ pub(super) trait Domain {
     fn release(&mut self);
 }
 
+/// The most rows of a determinant that is computed.
+const LARGEST_DETERMINANT: usize = 4;
+
 /// The most terms of a sum or product that is written out.
 const MOST_ADDENDS: i64 = 256;
 
@@ -86,6 +89,14 @@ pub(super) fn evaluate<D: Domain>(expr: &Expr, domain: &mut D) -> Outcome<D::Val
         Expr::Mixed(whole, part) => mixed(whole, part, domain),
         Expr::Power(base, exponent) => power(base, exponent, domain),
         Expr::Root(radicand, index) => root(radicand, index, domain),
+        Expr::Apply(Function::Det, items) => match items.as_slice() {
+            [Expr::Matrix(rows)]
+                if rows.len() <= LARGEST_DETERMINANT && rows.iter().all(|row| row.len() == rows.len()) =>
+            {
+                evaluate(&determinant(rows), domain)
+            }
+            _ => Err(Failure::Unsupported),
+        },
         Expr::Apply(function, arguments) => apply(*function, arguments, domain),
         Expr::Factorial(a) => {
             let a = evaluate(a, domain)?;
@@ -112,6 +123,22 @@ pub(super) fn evaluate<D: Domain>(expr: &Expr, domain: &mut D) -> Outcome<D::Val
         Expr::Bracketed(_, items, _) if items.len() == 1 => evaluate(&items[0], domain),
         _ => Err(Failure::Unsupported),
     }
+}
+
+/// By its first row; 1 for no rows.
+fn determinant(rows: &[Vec<Expr>]) -> Expr {
+    let Some((first, rest)) = rows.split_first() else {
+        let value = RBig::ONE;
+        return Expr::Number(crate::math::Number { value, decimals: None, repeating: false });
+    };
+    let cofactor = |(column, entry): (usize, &Expr)| {
+        let without =
+            |row: &Vec<Expr>| row.iter().enumerate().filter(|(c, _)| *c != column).map(|(_, e)| e.clone()).collect();
+        let minor = determinant(&rest.iter().map(without).collect::<Vec<_>>());
+        let term = Expr::Product(vec![entry.clone(), minor]);
+        if column % 2 == 0 { term } else { Expr::Negate(Box::new(term)) }
+    };
+    Expr::Sum(first.iter().enumerate().map(cofactor).collect())
 }
 
 fn evaluate_all<D: Domain>(items: &[Expr], domain: &mut D) -> Outcome<Vec<D::Value>> {
@@ -249,9 +276,10 @@ fn big<D: Domain>(
             "prod" => Some(D::multiply),
             _ => None,
         };
-        if let (Some(start), Some(end), Some(operation)) = (start, end, operation)
-            && end.saturating_sub(start) < MOST_ADDENDS
-        {
+        if let (Some(start), Some(end), Some(operation)) = (start, end, operation) {
+            if end.saturating_sub(start) >= MOST_ADDENDS {
+                return Err(Failure::TooBig);
+            }
             return written_out(name, start..=end, body, domain, operation, operator == "sum");
         }
     }

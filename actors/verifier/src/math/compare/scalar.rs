@@ -285,14 +285,18 @@ impl Comparison<'_> {
     /// Whether the two agree at points where both are defined. With `complex`, a value that is not real is one too.
     fn at_points(&mut self, a: &Expr, b: &Expr, names: &Names, complex: bool) -> Result<Decided, OverBudget> {
         let mut usable = Vec::new();
+        let mut too_big = false;
         for index in 0..MOST_POINTS {
             let point = Point::numbered(index, names);
             match self.both_at::<Fast>(a, b, &point, (), complex)? {
                 Ok((x, y)) if x.apart(&y) => return Ok(Decided::Different),
                 Ok(_) | Err(Failure::Unsure) => usable.push(index),
                 Err(Failure::Unsupported) => return Ok(Decided::Open),
-                Err(_) => {}
+                Err(failure) => too_big |= failure == Failure::TooBig,
             }
+        }
+        if usable.is_empty() && too_big {
+            return Ok(Decided::TooBig);
         }
         let mut agreeing = 0;
         for index in usable {

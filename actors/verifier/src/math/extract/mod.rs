@@ -84,6 +84,8 @@ fn tail(text: &str, bytes: usize) -> &str {
 /// The part of a completion that answers: what follows the thoughts, and what is tagged as the answer.
 pub fn conclusion(text: &str) -> &str {
     let text = text.rfind("</think>").map_or(text, |at| &text[at + "</think>".len()..]);
+    // Cut off within its thoughts, it has not answered.
+    let text = text.find("<think>").map_or(text, |at| &text[..at]);
     let tagged = text.rfind("</answer>").and_then(|end| {
         let start = text[..end].rfind("<answer>")? + "<answer>".len();
         Some(&text[start..end])
