@@ -1,6 +1,7 @@
 //! The kind `math` on texts that are not meant well: it must not panic, hang or change its mind, and never call them right.
 //!
 //! Deterministic: fixed seeds, fixed numbers of cases. The fuzz targets in `fuzz/` look further, for as long as they are let.
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod suite;
 

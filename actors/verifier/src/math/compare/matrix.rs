@@ -63,7 +63,7 @@ impl Comparison<'_> {
             Expr::Bracketed(Bracket::Square, items, Bracket::Square) => Ok(nested_rows(items)),
             Expr::Negate(a) => {
                 let Some(rows) = self.rows(a)? else { return Ok(None) };
-                self.each(rows, |entry| tree::negated(entry))
+                self.each(rows, tree::negated)
             }
             Expr::Quotient(a, b) => {
                 let Some(rows) = self.rows(a)? else { return Ok(None) };

@@ -45,7 +45,7 @@ impl<'a> Modular<'a> {
     }
 
     fn reduced(&self, value: &UBig) -> u64 {
-        u64::try_from(value % self.field.prime).unwrap_or_default()
+        value % self.field.prime
     }
 
     fn signed(&self, value: &IBig) -> u64 {
@@ -152,7 +152,7 @@ impl Domain for Modular<'_> {
         }
         // By Fermat, exponents count modulo p − 1.
         let size = exponent.numerator().unsigned_abs();
-        let reduced = u64::try_from(&size % (self.field.prime - 1)).unwrap_or_default();
+        let reduced = &size % (self.field.prime - 1);
         self.budget.spend(2)?;
         if *base == 0 {
             return match (size.is_zero(), exponent.is_negative()) {

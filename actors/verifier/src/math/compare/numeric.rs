@@ -364,10 +364,10 @@ impl<'a, R: Real> Numeric<'a, R> {
             let divisor = greatest(total, number);
             total = if function == Function::Gcd {
                 divisor
-            } else if divisor == 0 {
-                0
             } else {
-                (total / divisor).checked_mul(number).ok_or(Failure::TooBig)?
+                // Only 0 and 0 have the divisor 0, and their common multiple is 0.
+                let share = total.checked_div(divisor).unwrap_or(0);
+                share.checked_mul(number).ok_or(Failure::TooBig)?
             };
         }
         let total = i64::try_from(total).map_err(|_| Failure::TooBig)?;

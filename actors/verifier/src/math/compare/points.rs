@@ -37,7 +37,8 @@ impl<'a> Point<'a> {
             }
             // Names past the eleventh need values of their own too.
             let numerator = NUMERATORS[pick] + 17 * (place / 11) as i64;
-            let negative = index >= 6 && (index + place) % 2 == 0 || index >= 12 && (index / 2 + place) % 3 == 0;
+            let negative =
+                index >= 6 && (index + place).is_multiple_of(2) || index >= 12 && (index / 2 + place).is_multiple_of(3);
             RBig::from_parts(IBig::from(if negative { -numerator } else { numerator }), DENOMINATOR.into())
         };
         let values = names.all().iter().enumerate().map(value).collect();

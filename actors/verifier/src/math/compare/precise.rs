@@ -39,7 +39,7 @@ fn plus(a: f64, b: f64) -> f64 {
     if low == f64::NEG_INFINITY || high == f64::INFINITY {
         high
     } else {
-        high + (low - high).exp2().ln_1p() * 1.4427 + 1e-9
+        high + (low - high).exp2().ln_1p() * std::f64::consts::LOG2_E + 1e-9
     }
 }
 

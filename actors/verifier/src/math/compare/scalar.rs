@@ -18,6 +18,9 @@ use super::surd::Surd;
 use super::{Comparison, Rule, Verdict, tree};
 use crate::math::{Constant, Expr, OverBudget};
 
+/// Two values at one point.
+type Pair<R> = (Complex<R>, Complex<R>);
+
 /// Bits of floating point: at first, and where those do not tell.
 const BITS: usize = 256;
 const MORE_BITS: usize = 1024;
@@ -326,7 +329,7 @@ impl Comparison<'_> {
         point: &Point<'_>,
         setting: R::Setting,
         complex: bool,
-    ) -> Result<Result<(Complex<R>, Complex<R>), Failure>, OverBudget> {
+    ) -> Result<Outcome<Pair<R>>, OverBudget> {
         let x = attempt(self.one_at(a, point, setting, complex))?;
         let Ok(x) = x else { return Ok(Err(x.err().unwrap_or(Failure::Unsure))) };
         let y = attempt(self.one_at(b, point, setting, complex))?;

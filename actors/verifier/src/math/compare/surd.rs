@@ -222,7 +222,7 @@ fn squares_out(n: UBig, budget: &mut Budget) -> Outcome<(UBig, u64)> {
 fn smallest_factor(n: u64, budget: &mut Budget) -> Outcome<u64> {
     let mut factor = 2;
     while factor * factor <= n {
-        if n % factor == 0 {
+        if n.is_multiple_of(factor) {
             return Ok(factor);
         }
         factor += 1;

@@ -125,7 +125,7 @@ pub(super) fn list(i: &mut Input<'_, '_>) -> Parsed<Vec<Expr>> {
     separators(i);
     while !ends_list(i) {
         items.push(item(i)?);
-        if !separators(i) && !(condition_follows(i) && next(i).is_ok()) {
+        if !(separators(i) || condition_follows(i) && next(i).is_ok()) {
             break;
         }
     }

@@ -81,7 +81,7 @@ impl<'a> Lexer<'a> {
     fn bounded_formulas(&self) -> bool {
         let pairs = |open, close| self.raw.matches(open).count() == self.raw.matches(close).count();
         let delimited = self.dollars > 0 || self.raw.contains("\\(") || self.raw.contains("\\[");
-        delimited && self.dollars % 2 == 0 && pairs("\\(", "\\)") && !self.raw.contains("\\$")
+        delimited && self.dollars.is_multiple_of(2) && pairs("\\(", "\\)") && !self.raw.contains("\\$")
     }
 
     /// Passes a delimiter of formulas.
