@@ -7,7 +7,8 @@
 //! sequence never starts on a cache of another version.
 //!
 //! The store begins short and doubles its columns on demand, up to the longest sequence allowed: memory follows the
-//! longest sequence seen, not the longest that the configuration permits.
+//! longest sequence seen, not the longest that the configuration permits. A layer with a sliding window reads the columns
+//! inside it only; those before it are kept all the same.
 
 use counterpoint_policy::{Attend, CausalAttention, ModelConfig, PolicyError};
 use counterpoint_rollout::PolicyVersion;
@@ -166,22 +167,12 @@ impl KvStore {
         let host = self.to_device(&host)?;
         let positions = host.f_narrow(0, 0, active as i64)?.f_view([-1, 1])?;
         let rows = host.f_narrow(0, active as i64, active as i64 * kv_heads)?.f_view([-1, kv_heads])?;
-        let ragged = self.lengths.iter().any(|&length| length + 1 != longest);
-        let mask = ragged.then(|| self.mask(&positions, longest)).transpose()?;
-        let mut pass = DecodePass { shape: self.shape, views: &mut self.views, rows, mask, longest };
+        let Self { shape, views, lengths, order, .. } = self;
+        let mut pass =
+            DecodePass { shape: *shape, views, lengths, order, positions: &positions, rows, reaches: Vec::new() };
         let hidden = forward(&positions, &mut pass)?;
         self.lengths.iter_mut().for_each(|length| *length += 1);
         Ok(hidden)
-    }
-
-    /// 0 where a slot's query sees a column, -inf where the slot is shorter: (n · kv_heads, 1, longest).
-    fn mask(&self, positions: &Tensor, longest: i64) -> Result<Tensor, PolicyError> {
-        let active = self.lengths.len() as i64;
-        let beyond = self.order.f_narrow(0, 0, longest)?.f_gt_tensor(positions)?;
-        let mask = Tensor::f_zeros([active, longest], (self.shape.kind, self.shape.device))?;
-        let mask = mask.f_masked_fill(&beyond, f64::NEG_INFINITY)?.f_unsqueeze(1)?;
-        let per_head = mask.f_expand([active, self.shape.kv_heads, longest], false)?;
-        Ok(per_head.f_reshape([active * self.shape.kv_heads, 1, longest])?)
     }
 
     /// Makes room for sequences of `columns` tokens.
@@ -235,43 +226,102 @@ struct PrefillPass<'a> {
 }
 
 impl Attend for PrefillPass<'_> {
-    fn attend(&mut self, layer: usize, query: &Tensor, key: &Tensor, value: &Tensor) -> Result<Tensor, PolicyError> {
+    fn attend(
+        &mut self,
+        layer: usize,
+        window: Option<i64>,
+        query: &Tensor,
+        key: &Tensor,
+        value: &Tensor,
+    ) -> Result<Tensor, PolicyError> {
         let stored = self.data.f_select(0, layer as i64)?;
         // (B, S, kv_heads, D) -> (B, kv_heads, S, D)
         stored.f_select(0, 0)?.f_copy_(&key.f_transpose(1, 2)?)?;
         stored.f_select(0, 1)?.f_copy_(&value.f_transpose(1, 2)?)?;
-        CausalAttention.attend(layer, query, key, value)
+        CausalAttention.attend(layer, window, query, key, value)
     }
 }
 
 struct DecodePass<'a> {
     shape: Shape,
     views: &'a mut [LayerViews],
+    /// Cached positions per slot, and the same as (n, 1).
+    lengths: &'a [i64],
+    positions: &'a Tensor,
+    /// 0, 1, 2, ...
+    order: &'a Tensor,
     /// (n, kv_heads): where the new keys and values go.
     rows: Tensor,
-    /// None if all sequences are equally long.
+    /// What the queries see, for each window of any layer; made when the first layer asks.
+    reaches: Vec<(Option<i64>, Reach)>,
+}
+
+/// Which columns the queries of a step read.
+#[derive(Debug)]
+struct Reach {
+    first: i64,
+    columns: i64,
+    /// 0 where a slot's query sees a column, -inf elsewhere: (n · kv_heads, 1, columns). None if all see all.
     mask: Option<Tensor>,
-    longest: i64,
+}
+
+impl DecodePass<'_> {
+    fn reach(&mut self, window: Option<i64>) -> Result<usize, PolicyError> {
+        if let Some(made) = self.reaches.iter().position(|(of, _)| *of == window) {
+            return Ok(made);
+        }
+        let lengths = || self.lengths.iter().copied();
+        // Each slot's query stands in the column behind its cached ones.
+        let (shortest, longest) = (lengths().min().unwrap_or(0) + 1, lengths().max().unwrap_or(0) + 1);
+        let first = window.map_or(0, |window| (shortest - window).max(0));
+        let columns = longest - first;
+        let mask = (shortest != longest).then(|| self.mask(window, first, columns)).transpose()?;
+        self.reaches.push((window, Reach { first, columns, mask }));
+        Ok(self.reaches.len() - 1)
+    }
+
+    fn mask(&self, window: Option<i64>, first: i64, columns: i64) -> Result<Tensor, PolicyError> {
+        let Shape { kv_heads, kind, device, .. } = self.shape;
+        let active = self.lengths.len() as i64;
+        let order = self.order.f_narrow(0, first, columns)?;
+        let mut hidden = order.f_gt_tensor(self.positions)?;
+        if let Some(window) = window {
+            hidden = order.f_le_tensor(&self.positions.f_sub_scalar(window)?)?.f_logical_or(&hidden)?;
+        }
+        let mask = Tensor::f_zeros([active, columns], (kind, device))?;
+        let mask = mask.f_masked_fill(&hidden, f64::NEG_INFINITY)?.f_unsqueeze(1)?;
+        let per_head = mask.f_expand([active, kv_heads, columns], false)?;
+        Ok(per_head.f_reshape([active * kv_heads, 1, columns])?)
+    }
 }
 
 impl Attend for DecodePass<'_> {
     /// softmax(q·kᵀ/√D + mask)·v, as two batched products: the query heads that share a key head are the rows of one.
-    fn attend(&mut self, layer: usize, query: &Tensor, key: &Tensor, value: &Tensor) -> Result<Tensor, PolicyError> {
+    fn attend(
+        &mut self,
+        layer: usize,
+        window: Option<i64>,
+        query: &Tensor,
+        key: &Tensor,
+        value: &Tensor,
+    ) -> Result<Tensor, PolicyError> {
         let Shape { heads, kv_heads, width, .. } = self.shape;
         let active = query.size()[0];
         let views = &mut self.views[layer];
         let _ = views.key_rows.f_index_put_(&[Some(&self.rows)], &key.f_squeeze_dim(1)?, false)?;
         let _ = views.value_rows.f_index_put_(&[Some(&self.rows)], &value.f_squeeze_dim(1)?, false)?;
-        let window = |cube: &Tensor| cube.f_narrow(0, 0, active * kv_heads)?.f_narrow(1, 0, self.longest);
+        let reach = self.reach(window)?;
+        let (reach, views) = (&self.reaches[reach].1, &self.views[layer]);
+        let seen = |cube: &Tensor| cube.f_narrow(0, 0, active * kv_heads)?.f_narrow(1, reach.first, reach.columns);
         // (n, 1, heads, D) -> (n · kv_heads, heads / kv_heads, D)
         let query = query.f_reshape([active * kv_heads, heads / kv_heads, width])?;
-        let keys = window(&views.keys)?.f_transpose(1, 2)?;
+        let keys = seen(&views.keys)?.f_transpose(1, 2)?;
         let scale = 1.0 / (width as f64).sqrt();
-        let scores = match &self.mask {
+        let scores = match &reach.mask {
             Some(mask) => mask.f_baddbmm(&query, &keys, 1.0, scale)?,
             None => query.f_mul_scalar(scale)?.f_bmm(&keys)?,
         };
-        let mixed = scores.f_softmax(-1, None)?.f_bmm(&window(&views.values)?)?;
+        let mixed = scores.f_softmax(-1, None)?.f_bmm(&seen(&views.values)?)?;
         // (n · kv_heads, heads / kv_heads, D) -> (n, 1, heads · D)
         Ok(mixed.f_view([active, 1, heads * width])?)
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use common::*;
 use counterpoint_generator::{EngineOptions, Event, GeneratorError, OnSwap, Sampled};
-use counterpoint_policy::{Snapshot, Tensor};
+use counterpoint_policy::{ModelConfig, Snapshot, Tensor};
 use counterpoint_rollout::{DropReason, FinishReason, GroupId, PolicyVersion};
 use proptest::prelude::*;
 
@@ -26,6 +26,15 @@ fn sample(snapshot: &Arc<Snapshot>, groups: &[(Vec<u32>, u32)], slots: usize, te
     run(&mut engine).0
 }
 
+/// Qwen and Llama, with and without normed heads, and with a sliding window in all layers, one or none.
+fn models() -> impl Strategy<Value = Arc<ModelConfig>> {
+    let window = || prop_oneof![2 => Just(None), 1 => (1i64..20).prop_map(Some)];
+    (any::<bool>(), any::<bool>(), window(), any::<bool>()).prop_map(|(qwen, qk_norm, window, all)| {
+        let windows = window.map_or(Vec::new(), |window| vec![Some(window).filter(|_| all), Some(window)]);
+        Arc::new(ModelConfig { qk_norm, windows, ..(*model(qwen)).clone() })
+    })
+}
+
 /// Options under which answers run to the limit of 12 tokens.
 fn never_stopping(on_swap: OnSwap) -> EngineOptions {
     EngineOptions { eos_tokens: Vec::new(), ..options(8, 1.0, on_swap) }
@@ -40,9 +49,9 @@ proptest! {
 
     #[test]
     fn recorded_log_probs_are_those_of_the_learner(
-        groups in groups(), slots in 1usize..20, qwen in any::<bool>(), temperature in prop_oneof![Just(1.0), 0.5f64..2.0],
+        groups in groups(), slots in 1usize..20, model in models(), temperature in prop_oneof![Just(1.0), 0.5f64..2.0],
     ) {
-        let snapshot = snapshot(&model(qwen), 0);
+        let snapshot = snapshot(&model, 0);
         let sampled = sample(&snapshot, &groups, slots, temperature);
         prop_assert_eq!(sampled.len(), groups.len());
         let answers = sampled.iter().flat_map(|s| s.completions.iter().map(move |c| (s, c)));
@@ -53,9 +62,9 @@ proptest! {
 
     #[test]
     fn a_group_gets_the_same_tokens_alone_with_others_and_with_few_slots(
-        groups in groups(), slots in 1usize..8, qwen in any::<bool>(),
+        groups in groups(), slots in 1usize..8, model in models(),
     ) {
-        let snapshot = snapshot(&model(qwen), 0);
+        let snapshot = snapshot(&model, 0);
         let together = sample(&snapshot, &groups, 64, 1.0);
         let crowded = sample(&snapshot, &groups, slots, 1.0);
         for (index, (prompt, answers)) in groups.iter().enumerate() {
@@ -70,10 +79,9 @@ proptest! {
     /// Also covers groups with more answers than slots, whose late siblings start after a swap.
     #[test]
     fn log_probs_across_swaps_are_those_of_the_recorded_versions(
-        groups in groups(), slots in 1usize..8, swaps in prop::collection::vec(1usize..6, 1..4), qwen in any::<bool>(),
+        groups in groups(), slots in 1usize..8, swaps in prop::collection::vec(1usize..6, 1..4), model in models(),
     ) {
-        let config = model(qwen);
-        let snapshots: Vec<Arc<Snapshot>> = (0..=swaps.len() as u64).map(|v| snapshot(&config, v)).collect();
+        let snapshots: Vec<Arc<Snapshot>> = (0..=swaps.len() as u64).map(|v| snapshot(&model, v)).collect();
         let mut engine = engine(Arc::clone(&snapshots[0]), options(slots, 1.0, OnSwap::Keep));
         for (index, (prompt, answers)) in groups.iter().enumerate() {
             engine.submit(request(index as u64, prompt, *answers)).unwrap();

@@ -6,7 +6,9 @@
 //! [`save`] writes a complete directory that transformers, and `load`, read; saving what was loaded in the same number
 //! format gives the same bytes as the safetensors library wrote.
 //!
-//! Limits: safetensors only, never pickles. The files are memory mapped while they are copied and must not shrink meanwhile.
+//! Limits: safetensors only, never pickles. The files are memory mapped while they are copied and must not shrink meanwhile;
+//! of them no more than a few megabytes are in memory, so that a load takes the parameters' own size. What an index names
+//! lies in the model's directory or is refused. Nothing of the size of the weights is allocated before every tensor is found.
 //!
 //! Recovery: a failed `save` leaves nothing behind; a `save` that the power cut is recognised by the caller, who renames a
 //! complete directory into place.
@@ -18,6 +20,8 @@ use tch::Kind;
 
 use crate::{Layout, PolicyError};
 
+mod files;
+mod header;
 mod read;
 mod write;
 

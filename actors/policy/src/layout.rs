@@ -37,7 +37,8 @@ impl Entry {
 /// Where each parameter lies in the flat buffer: matrices first (weight decay applies to them), then norms and biases.
 ///
 /// The order of entries: embedding; per layer qkv, output, gate-up, down; the output projection unless tied; then per layer
-/// input norm, post-attention norm, qkv bias, output bias; the final norm.
+/// input norm, post-attention norm and, where the family has them, qkv bias, output bias, query norm, key norm; the final
+/// norm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     entries: Vec<Entry>,
@@ -76,6 +77,10 @@ impl Layout {
             }
             if config.output_bias {
                 build.add(&[(&name("self_attn.o_proj.bias"), hidden)], &[]);
+            }
+            if config.qk_norm {
+                build.add(&[(&name("self_attn.q_norm.weight"), config.head_dim)], &[]);
+                build.add(&[(&name("self_attn.k_norm.weight"), config.head_dim)], &[]);
             }
         }
         build.add(&[("model.norm.weight", hidden)], &[]);

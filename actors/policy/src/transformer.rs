@@ -1,10 +1,12 @@
 use tch::{Device, Kind, Tensor};
 
+use crate::rope::Rotary;
 use crate::weights::Layer;
-use crate::{Attend, ModelConfig, PolicyError, RopeScaling, Weights};
+use crate::{Attend, ModelConfig, PolicyError, Weights};
 
-/// The forward pass of the supported architectures (transformers `modeling_qwen2.py`, `modeling_llama.py`): one
-/// implementation for sampling, training and scoring. Holds the rotary tables, nothing else; weights come with each call.
+/// The forward pass of the supported architectures (transformers `modeling_qwen2.py`, `modeling_qwen3.py`,
+/// `modeling_llama.py`, `modeling_mistral.py`): one implementation for sampling, training and scoring. Holds the rotary
+/// tables, nothing else; weights come with each call.
 #[derive(Debug)]
 pub struct Transformer {
     config: ModelConfig,
@@ -18,9 +20,9 @@ impl Transformer {
     /// `positions`: the longest sequence that will be passed; bounds the rotary tables.
     pub fn new(config: &ModelConfig, positions: i64, device: Device) -> Result<Self, PolicyError> {
         // transformers computes the tables in float32, from float32 frequencies; so do we, for equal logits.
-        let frequencies = Tensor::from_slice(&inverse_frequencies(config)).f_to_kind(Kind::Float)?;
+        let Rotary { frequencies, magnitude } = Rotary::new(config)?;
         let angles = Tensor::f_arange(positions, (Kind::Float, Device::Cpu))?.f_outer(&frequencies)?;
-        let (cos, sin) = (angles.f_cos()?, angles.f_sin()?);
+        let (cos, sin) = (angles.f_cos()?.f_mul_scalar(magnitude)?, angles.f_sin()?.f_mul_scalar(magnitude)?);
         let cos = Tensor::f_cat(&[&cos, &cos], -1)?.f_to_device(device)?;
         let sin = Tensor::f_cat(&[&sin.f_neg()?, &sin], -1)?.f_to_device(device)?;
         Ok(Self { config: config.clone(), cos, sin })
@@ -78,11 +80,20 @@ impl Transformer {
         // (B, S, hidden) -> (B, S, heads + 2 kv_heads, D)
         let qkv = normed.f_linear(&layer.qkv, layer.qkv_bias.as_ref())?;
         let qkv = qkv.f_view([batch, length, c.heads + 2 * c.kv_heads, c.head_dim])?;
-        let rotated = rotate(&qkv.f_narrow(2, 0, c.heads + c.kv_heads)?, cos, sin)?;
+        let turned = match &layer.qk_norm {
+            None => qkv.f_narrow(2, 0, c.heads + c.kv_heads)?,
+            Some([query_norm, key_norm]) => {
+                // Each head for itself: over D
+                let norm = |x: Tensor, weight: &Tensor| x.f_rms_norm([c.head_dim], Some(weight), c.rms_norm_eps);
+                let query = norm(qkv.f_narrow(2, 0, c.heads)?, query_norm)?;
+                Tensor::f_cat(&[query, norm(qkv.f_narrow(2, c.heads, c.kv_heads)?, key_norm)?], 2)?
+            }
+        };
+        let rotated = rotate(&turned, cos, sin)?;
         let query = rotated.f_narrow(2, 0, c.heads)?;
         let key = rotated.f_narrow(2, c.heads, c.kv_heads)?;
         let value = qkv.f_narrow(2, c.heads + c.kv_heads, c.kv_heads)?;
-        let mixed = attend.attend(index, &query, &key, &value)?;
+        let mixed = attend.attend(index, c.window(index), &query, &key, &value)?;
         Ok(x.f_add(&mixed.f_linear(&layer.output, layer.output_bias.as_ref())?)?)
     }
 
@@ -108,26 +119,4 @@ pub fn token_logprobs(logits: &Tensor, targets: &Tensor, temperature: f64) -> Re
     let wide = if logits.kind() == Kind::Double { Kind::Double } else { Kind::Float };
     let scaled = if temperature == 1.0 { logits.shallow_clone() } else { logits.f_div_scalar(temperature)? };
     Ok(scaled.f_log_softmax(-1, wide)?.f_gather(1, &targets.f_unsqueeze(1)?, false)?.f_squeeze_dim(1)?)
-}
-
-/// One frequency per pair of dimensions: θ^(-2i/D), changed for long contexts where the model says so.
-fn inverse_frequencies(config: &ModelConfig) -> Vec<f64> {
-    let width = config.head_dim as f64;
-    let plain = (0..config.head_dim / 2).map(|i| config.rope_theta.powf(-2.0 * i as f64 / width));
-    match config.rope_scaling {
-        RopeScaling::Default => plain.collect(),
-        RopeScaling::Llama3 { factor, low, high, original_positions } => plain
-            .map(|frequency| {
-                let wavelength = 2.0 * std::f64::consts::PI / frequency;
-                if wavelength < original_positions / high {
-                    frequency
-                } else if wavelength > original_positions / low {
-                    frequency / factor
-                } else {
-                    let smooth = (original_positions / wavelength - low) / (high - low);
-                    (1.0 - smooth) * frequency / factor + smooth * frequency
-                }
-            })
-            .collect(),
-    }
 }

@@ -15,6 +15,8 @@ pub(crate) struct Layer {
     pub(crate) qkv_bias: Option<Tensor>,
     pub(crate) output: Tensor,
     pub(crate) output_bias: Option<Tensor>,
+    /// Of queries and of keys.
+    pub(crate) qk_norm: Option<[Tensor; 2]>,
     pub(crate) post_norm: Tensor,
     pub(crate) gate_up: Tensor,
     pub(crate) down: Tensor,
@@ -49,7 +51,8 @@ impl Weights {
                 let (input_norm, post_norm) = (next(), next());
                 let qkv_bias = config.qkv_bias.then(&mut next);
                 let output_bias = config.output_bias.then(&mut next);
-                Layer { input_norm, qkv, qkv_bias, output, output_bias, post_norm, gate_up, down }
+                let qk_norm = config.qk_norm.then(|| [next(), next()]);
+                Layer { input_norm, qkv, qkv_bias, output, output_bias, qk_norm, post_norm, gate_up, down }
             })
             .collect();
         Self { embedding, layers, norm: next(), head }

@@ -30,7 +30,9 @@ pub(crate) fn model(qwen: bool) -> Arc<ModelConfig> {
         rope_scaling: RopeScaling::Default,
         qkv_bias: qwen,
         output_bias: false,
+        qk_norm: false,
         tied: !qwen,
+        windows: Vec::new(),
         eos_tokens: vec![EOS],
     })
 }
@@ -112,7 +114,14 @@ pub(crate) fn score(snapshot: &Snapshot, prompt: &[u32], completion: &Completion
 struct Growing(Vec<(Tensor, Tensor)>);
 
 impl Attend for Growing {
-    fn attend(&mut self, layer: usize, query: &Tensor, key: &Tensor, value: &Tensor) -> Result<Tensor, PolicyError> {
+    fn attend(
+        &mut self,
+        layer: usize,
+        window: Option<i64>,
+        query: &Tensor,
+        key: &Tensor,
+        value: &Tensor,
+    ) -> Result<Tensor, PolicyError> {
         if layer == self.0.len() {
             self.0.push((key.copy(), value.copy()));
         } else {
@@ -122,7 +131,8 @@ impl Attend for Growing {
         }
         let (keys, values) = &self.0[layer];
         let (new, all) = (query.size()[1], keys.size()[1]);
-        let mask = Tensor::ones([new, all], (Kind::Bool, Device::Cpu)).tril(all - new).view([1, 1, new, all]);
+        let mask = Tensor::ones([1, 1, new, all], (Kind::Bool, Device::Cpu)).tril(all - new);
+        let mask = window.map_or(mask.shallow_clone(), |window| mask.triu(all - new - window + 1));
         let spread = |x: &Tensor| x.transpose(1, 2).repeat_interleave_self_int(query.size()[2] / x.size()[2], 1, None);
         let query = query.transpose(1, 2);
         let scores = query.matmul(&spread(keys).transpose(2, 3)) / (query.size()[3] as f64).sqrt();

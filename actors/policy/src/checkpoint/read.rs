@@ -1,14 +1,18 @@
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::path::{Component, Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 
-use memmap2::Mmap;
-use safetensors::tensor::{SafeTensors, TensorView};
-use serde_json::Value;
+use safetensors::Dtype;
 use tch::{Device, Kind, Tensor};
 
-use super::{FORMATS, INDEX, Place, WEIGHTS, file_error, io, places};
+use super::files::{Mapped, weight_files};
+use super::{FORMATS, Place, file_error, header, places};
 use crate::{Layout, ModelConfig, PolicyError};
+
+/// Bytes that are copied at a time; a multiple of every element's size.
+const PIECE: usize = 4 << 20;
+
+const HEAD: &str = "lm_head.weight";
+const EMBEDDING: &str = "model.embed_tokens.weight";
 
 /// Reads a model directory: its shape and its weights, converted to `kind`, as one flat buffer on `device` laid out by
 /// [`Layout::new`].
@@ -18,158 +22,128 @@ pub fn load(dir: &Path, kind: Kind, device: Device) -> Result<(ModelConfig, Tens
     let layout = Layout::new(&config);
     let places = places(&layout);
     let sources = take(dir, &config, &places, index(&files)?)?;
-    let flat = tch::no_grad(|| fill(&layout, &places, &sources, kind, device))?;
+    let flat = tch::no_grad(|| fill(&layout, sources, kind, device))?;
     Ok((config, flat))
 }
 
-/// The files that hold the weights: one, or the shards that the index names.
-fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, PolicyError> {
-    let (single, index) = (dir.join(WEIGHTS), dir.join(INDEX));
-    if single.exists() {
-        return Ok(vec![single]);
-    }
-    if !index.exists() {
-        return Err(no_weights(dir));
-    }
-    let text = fs::read_to_string(&index).map_err(io(&index))?;
-    let value: Value = serde_json::from_str(&text).map_err(|e| file_error(&index, format!("not JSON: {e}")))?;
-    let map = value.get("weight_map").and_then(Value::as_object);
-    let map = map.ok_or_else(|| file_error(&index, "needs a \"weight_map\" from tensor to file name".to_owned()))?;
-    // Sorted, and each shard once.
-    let mut shards = BTreeSet::new();
-    for (tensor, shard) in map {
-        let name = shard.as_str().filter(|name| is_plain(name)).ok_or_else(|| {
-            file_error(&index, format!("{tensor} must lie in a .safetensors file of the same directory, got {shard}"))
-        })?;
-        shards.insert(name);
-    }
-    if shards.is_empty() {
-        return Err(file_error(&index, "\"weight_map\" names no file".to_owned()));
-    }
-    Ok(shards.into_iter().map(|name| dir.join(name)).collect())
-}
-
-/// Whether a name stays in its directory and is of the one format that is read.
-fn is_plain(name: &str) -> bool {
-    let mut components = Path::new(name).components();
-    let single =
-        matches!((components.next(), components.next()), (Some(Component::Normal(only)), None) if only == name);
-    single && !name.contains('\\') && name.ends_with(".safetensors")
-}
-
-fn no_weights(dir: &Path) -> PolicyError {
-    let pickle = fs::read_dir(dir).ok().into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
-    let is_pickle = |path: &PathBuf| path.extension().is_some_and(|e| e == "bin" || e == "pt" || e == "pth");
-    match pickle.filter(is_pickle).min() {
-        Some(path) => PolicyError::Unsupported {
-            what: format!("{} (a pickle, which can run code when it is read)", path.display()),
-            hint: "convert it in Python: AutoModelForCausalLM.from_pretrained(dir).save_pretrained(new, safe_serialization=True)"
-                .to_owned(),
-        },
-        None => file_error(dir, format!("holds neither {WEIGHTS} nor {INDEX}")),
-    }
-}
-
-/// A file of weights in memory.
-struct Mapped {
-    path: PathBuf,
-    bytes: Mmap,
-}
-
-impl Mapped {
-    fn open(path: PathBuf) -> Result<Self, PolicyError> {
-        let file = File::open(&path).map_err(io(&path))?;
-        // SAFETY: the map is read only. Should another process shrink the file while we copy, the operating system ends
-        // this process with SIGBUS: that files do not shrink is part of the module's contract.
-        let bytes = unsafe { Mmap::map(&file) }.map_err(io(&path))?;
-        Ok(Self { path, bytes })
-    }
-}
-
 /// One tensor of a file.
+#[derive(Debug)]
 struct Found<'a> {
-    path: &'a Path,
-    view: TensorView<'a>,
+    file: &'a Mapped,
+    bytes: &'a [u8],
+    dtype: Dtype,
+    shape: Vec<usize>,
 }
 
 /// All tensors of all files by name.
 fn index(files: &[Mapped]) -> Result<BTreeMap<String, Found<'_>>, PolicyError> {
     let mut found = BTreeMap::new();
     for file in files {
-        let tensors = SafeTensors::deserialize(&file.bytes)
-            .map_err(|e| file_error(&file.path, format!("not a safetensors file, or cut short: {e}")))?;
-        for (name, view) in tensors.tensors() {
-            if let Some(Found { path, .. }) = found.insert(name.clone(), Found { path: &file.path, view }) {
-                return Err(file_error(&file.path, format!("holds {name}, which {} holds as well", path.display())));
+        for declared in header::read(&file.bytes).map_err(|problem| file_error(&file.path, problem))? {
+            let header::Declared { name, dtype, shape, bytes } = declared;
+            let tensor = Found { file, bytes: &file.bytes[bytes], dtype, shape };
+            if let Some(other) = found.insert(name.clone(), tensor) {
+                let problem = format!("holds {name}, which {} holds as well", other.file.path.display());
+                return Err(file_error(&file.path, problem));
             }
         }
     }
     Ok(found)
 }
 
-/// Finds every tensor that the model has, in the order of `places`, and sees to it that there is no other: before memory is
-/// taken for the weights.
+/// Finds every tensor that the model has and sees to it that there is no other: before memory is taken for the weights.
 fn take<'a>(
     dir: &Path,
     config: &ModelConfig,
-    places: &[Place],
+    places: &'a [Place<'a>],
     mut tensors: BTreeMap<String, Found<'a>>,
 ) -> Result<Vec<Source<'a>>, PolicyError> {
-    let sources = places
-        .iter()
-        .map(|place| {
-            let missing = || file_error(dir, format!("{} is missing, of shape {:?}", place.name, place.shape));
-            tensors.remove(place.name).ok_or_else(missing).and_then(|found| Source::new(place, found))
-        })
-        .collect::<Result<_, _>>()?;
-    // Some writers keep the tied projection, and old Llama checkpoints the rotary frequencies that config.json gives.
-    let known = |name: &str| name.ends_with(".rotary_emb.inv_freq") || (config.tied && name == "lm_head.weight");
-    tensors.retain(|name, _| !known(name));
-    match tensors.first_key_value() {
-        None => Ok(sources),
-        Some((name, found)) => {
-            let shape = found.view.shape();
-            let problem = format!("holds {name} of shape {shape:?}, which the model of config.json does not have");
-            Err(file_error(found.path, problem))
+    if config.tied {
+        check_tied(&tensors)?;
+    }
+    let (mut sources, mut missing) = (Vec::with_capacity(places.len()), Vec::new());
+    for place in places {
+        match tensors.remove(place.name) {
+            Some(found) => sources.push(Source::new(place, found)?),
+            None => missing.push(place),
         }
     }
+    if let Some(first) = missing.first() {
+        let more = more(missing.len() - 1, "missing");
+        return Err(file_error(dir, format!("{} is missing, of shape {:?}{more}", first.name, first.shape)));
+    }
+    // Some writers keep the tied projection, and old Llama checkpoints the rotary frequencies that config.json gives.
+    let known = |name: &str| name.ends_with(".rotary_emb.inv_freq") || (config.tied && name == HEAD);
+    tensors.retain(|name, _| !known(name));
+    let Some((name, found)) = tensors.first_key_value() else { return Ok(sources) };
+    let (shape, more) = (&found.shape, more(tensors.len() - 1, "too many"));
+    let problem = format!("holds {name} of shape {shape:?}, which the model of config.json does not have{more}");
+    Err(file_error(&found.file.path, problem))
+}
+
+fn more(count: usize, what: &str) -> String {
+    if count == 0 { String::new() } else { format!(" ({count} more are {what})") }
+}
+
+/// A tied model may carry its projection, but only if that is the embedding: transformers 5 would else take it for a model
+/// of its own.
+fn check_tied(tensors: &BTreeMap<String, Found<'_>>) -> Result<(), PolicyError> {
+    let (Some(head), Some(embedding)) = (tensors.get(HEAD), tensors.get(EMBEDDING)) else { return Ok(()) };
+    let mut parts = head.bytes.chunks(PIECE).zip(embedding.bytes.chunks(PIECE));
+    let equal = |(one, other): (&[u8], &[u8])| {
+        let equal = one == other;
+        head.file.release(one);
+        embedding.file.release(other);
+        equal
+    };
+    if head.dtype == embedding.dtype && head.shape == embedding.shape && parts.all(equal) {
+        return Ok(());
+    }
+    let problem =
+        format!("holds {HEAD} that differs from {EMBEDDING}: tie_word_embeddings in config.json must be false");
+    Err(file_error(&head.file.path, problem))
 }
 
 /// The bytes of one tensor, of the right shape and of a format that is read.
 struct Source<'a> {
+    place: &'a Place<'a>,
+    file: &'a Mapped,
     bytes: &'a [u8],
     kind: Kind,
 }
 
 impl<'a> Source<'a> {
-    fn new(place: &Place, found: Found<'a>) -> Result<Self, PolicyError> {
-        let Found { path, view } = found;
+    fn new(place: &'a Place<'a>, found: Found<'a>) -> Result<Self, PolicyError> {
+        let Found { file, bytes, dtype, shape } = found;
         // A length that i64 cannot hold is wrong in any case.
-        if !view.shape().iter().map(|&n| i64::try_from(n).unwrap_or(-1)).eq(place.shape.iter().copied()) {
-            let problem = format!("{} must be of shape {:?}, got {:?}", place.name, place.shape, view.shape());
-            return Err(file_error(path, problem));
+        if !shape.iter().map(|&n| i64::try_from(n).unwrap_or(-1)).eq(place.shape.iter().copied()) {
+            let problem = format!("{} must be of shape {:?}, got {shape:?}", place.name, place.shape);
+            return Err(file_error(&file.path, problem));
         }
-        let format = FORMATS.iter().find(|(dtype, ..)| *dtype == view.dtype());
+        let format = FORMATS.iter().find(|(known, ..)| *known == dtype);
         let &(_, kind, _) = format.ok_or_else(|| PolicyError::Unsupported {
-            what: format!("{}: {} in {}", path.display(), place.name, view.dtype()),
+            what: format!("{}: {} in {dtype}", file.path.display(), place.name),
             hint: "F32, F16 and BF16 are".to_owned(),
         })?;
-        Ok(Self { bytes: view.data(), kind })
+        Ok(Self { place, file, bytes, kind })
     }
 }
 
-/// Copies every tensor to its place.
-fn fill(
-    layout: &Layout,
-    places: &[Place],
-    sources: &[Source],
-    kind: Kind,
-    device: Device,
-) -> Result<Tensor, PolicyError> {
+/// Copies every tensor to its place, in the order of the files, a piece at a time. Of the files no more than a piece is in
+/// memory, so that the weights are there once.
+fn fill(layout: &Layout, mut sources: Vec<Source<'_>>, kind: Kind, device: Device) -> Result<Tensor, PolicyError> {
     let flat = Tensor::f_empty([layout.numel()], (kind, device))?;
-    for (place, source) in places.iter().zip(sources) {
-        let values = Tensor::f_from_data_size(source.bytes, &[place.numel], source.kind)?;
-        flat.f_narrow(0, place.offset, place.numel)?.f_copy_(&values)?;
+    sources.sort_by_key(|source| (&source.file.path, source.bytes.as_ptr()));
+    for Source { place, file, bytes, kind } in sources {
+        let mut offset = place.offset;
+        for piece in bytes.chunks(PIECE) {
+            let numel = (piece.len() / kind.elt_size_in_bytes()) as i64;
+            // Copied first: a hostile file need not be aligned.
+            let values = Tensor::f_from_data_size(piece, &[numel], kind)?;
+            flat.f_narrow(0, offset, numel)?.f_copy_(&values)?;
+            offset += numel;
+            file.release(piece);
+        }
     }
     Ok(flat)
 }

@@ -143,6 +143,11 @@ fn an_index_cannot_reach_outside_its_directory() {
         "..",
         "",
         "x.bin",
+        "a\\model.safetensors",
+        "model\0.safetensors",
+        "\u{2025}/model.safetensors",
+        "//model.safetensors",
+        "model.safetensors/",
     ];
     for name in outside {
         let copy = copy_of("tiny-qwen2");
@@ -152,6 +157,54 @@ fn an_index_cannot_reach_outside_its_directory() {
         let error = load_error(copy.path());
         assert!(error.contains("must lie in a .safetensors file of the same directory"), "{name}: {error}");
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_shard_may_not_be_a_link_out_of_the_directory_unless_a_hugging_face_cache_made_it() {
+    use std::os::unix::fs::symlink;
+    let shard_name = "model-00002-of-00002.safetensors";
+    let copy = copy_of("tiny-qwen2");
+    shard(copy.path());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let target = elsewhere.path().join("weights");
+    fs::rename(copy.path().join(shard_name), &target).unwrap();
+    symlink(&target, copy.path().join(shard_name)).unwrap();
+    let error = load_error(copy.path());
+    assert!(error.contains(&format!("{shard_name}: is a link to ")) && error.contains("outside the model's directory"));
+    // Inside it may be a link.
+    fs::rename(&target, copy.path().join("renamed")).unwrap();
+    fs::remove_file(copy.path().join(shard_name)).unwrap();
+    symlink("renamed", copy.path().join(shard_name)).unwrap();
+    assert!(load(copy.path(), Kind::Float, Device::Cpu).is_ok());
+
+    let cache = tempfile::tempdir().unwrap();
+    let (blobs, snapshot) = (cache.path().join("blobs"), cache.path().join("snapshots/0a1b"));
+    fs::create_dir(&blobs).unwrap();
+    fs::create_dir_all(&snapshot).unwrap();
+    for (number, entry) in fs::read_dir(copy.path()).unwrap().enumerate() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, blobs.join(number.to_string())).unwrap();
+        symlink(format!("../../blobs/{number}"), snapshot.join(path.file_name().unwrap())).unwrap();
+    }
+    let (_, expected, _) = model("tiny-qwen2");
+    assert_eq!(load(&snapshot, Kind::Float, Device::Cpu).unwrap().1, expected);
+    fs::rename(&blobs, cache.path().join("other")).unwrap();
+    symlink("other", &blobs).unwrap();
+    assert!(load_error(&snapshot).contains("outside the model's directory"));
+}
+
+#[cfg(unix)]
+#[test]
+fn weights_that_are_no_regular_file_are_refused_and_not_waited_for() {
+    let copy = copy_of("tiny-qwen2");
+    let path = copy.path().join(WEIGHTS);
+    fs::remove_file(&path).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    assert!(load_error(copy.path()).ends_with("model.safetensors: is not a regular file"));
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(load_error(copy.path()).ends_with("model.safetensors: is not a regular file"));
 }
 
 #[test]
@@ -173,6 +226,13 @@ fn wrong_tensors_are_named_with_what_would_be_right() {
         load_error(copy.path())
     };
     assert!(spoil(|_| None).ends_with(&format!("{key} is missing, of shape [32, 64]")));
+    let copy = copy_of("tiny-qwen2");
+    rewrite(copy.path(), |name, declared| (!name.contains("layers.1")).then_some(declared));
+    let error = load_error(copy.path());
+    assert!(
+        error.ends_with("layers.1.self_attn.q_proj.weight is missing, of shape [64, 64] (11 more are missing)"),
+        "{error}"
+    );
     let error = spoil(|(dtype, shape)| Some((dtype, shape.into_iter().rev().collect())));
     assert!(error.ends_with(&format!("{key} must be of shape [32, 64], got [64, 32]")), "{error}");
     let error = spoil(|(dtype, _)| Some((dtype, vec![31, 64])));
@@ -199,6 +259,47 @@ fn a_surplus_tensor_is_named_unless_it_is_known_to_be_harmless() {
 }
 
 #[test]
+fn a_projection_beside_a_tied_embedding_must_be_equal_to_it() {
+    let copy = copy_of("tiny-llama");
+    let bytes = fs::read(copy.path().join(WEIGHTS)).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let embedding = file.tensor("model.embed_tokens.weight").unwrap();
+    let mut other = embedding.data().to_vec();
+    other[100] ^= 1;
+    let mut tensors = file.tensors();
+    let head = TensorView::new(embedding.dtype(), embedding.shape().to_vec(), &other).unwrap();
+    tensors.push(("lm_head.weight".to_owned(), head));
+    safetensors::serialize_to_file(tensors, None, &copy.path().join(WEIGHTS)).unwrap();
+    let error = load_error(copy.path());
+    assert!(error.contains("holds lm_head.weight that differs from model.embed_tokens.weight"), "{error}");
+    assert!(error.ends_with("tie_word_embeddings in config.json must be false"), "{error}");
+}
+
+#[test]
+fn absurd_sizes_are_refused_before_memory_is_taken_for_them() {
+    let copy = copy_of("tiny-llama");
+    let path = copy.path().join("config.json");
+    let original: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let error = |edits: &[(&str, i64)]| {
+        let mut config = original.clone();
+        for (key, value) in edits {
+            config[*key] = (*value).into();
+        }
+        fs::write(&path, config.to_string()).unwrap();
+        load_error(copy.path())
+    };
+    // 2^37 parameters pass the checks of config.json, so that the tensors have to tell.
+    let error_of_large = error(&[("vocab_size", 1 << 30), ("hidden_size", 64)]);
+    assert!(error_of_large.ends_with("model.embed_tokens.weight must be of shape [1073741824, 64], got [18, 64]"));
+    let deep = error(&[("num_hidden_layers", 10_000)]);
+    assert!(deep.contains("model.layers.2.self_attn.q_proj.weight is missing"), "{deep}");
+    let huge = error(&[("vocab_size", 1 << 30), ("hidden_size", 1 << 20), ("head_dim", 16)]);
+    assert!(huge.contains("at most 2^40 are taken"), "{huge}");
+    fs::write(&path, vec![b' '; (16 << 20) + 1]).unwrap();
+    assert!(load_error(copy.path()).contains("config.json: is longer than"));
+}
+
+#[test]
 fn an_untied_model_needs_its_projection() {
     let copy = copy_of("tiny-qwen2");
     rewrite(copy.path(), |name, declared| (name != "lm_head.weight").then_some(declared));
@@ -210,9 +311,15 @@ fn a_directory_without_weights_says_what_to_do() {
     let copy = copy_of("tiny-qwen2");
     fs::remove_file(copy.path().join(WEIGHTS)).unwrap();
     assert!(load_error(copy.path()).contains("holds neither model.safetensors nor model.safetensors.index.json"));
-    fs::write(copy.path().join("pytorch_model.bin"), b"\x80\x02").unwrap();
-    let error = load_error(copy.path());
-    assert!(error.contains("pytorch_model.bin") && error.contains("safe_serialization=True"), "{error}");
+    for pickle in ["pytorch_model.bin", "consolidated.00.pth", "adapter.pt"] {
+        fs::write(copy.path().join(pickle), b"\x80\x02").unwrap();
+        let error = load_error(copy.path());
+        assert!(
+            error.contains(&format!("{pickle} (a pickle, ")) && error.contains("safe_serialization=True"),
+            "{error}"
+        );
+        fs::remove_file(copy.path().join(pickle)).unwrap();
+    }
     assert!(load_error(Path::new("/nowhere")).starts_with("/nowhere/config.json: "));
 }
 
@@ -246,6 +353,10 @@ fn a_hostile_header_is_an_error() {
         json(r#"{"a": {"dtype": "F32", "shape": [0], "data_offsets": [18446744073709551615, 18446744073709551615]}}"#),
         json(r#"{"a": {"dtype": "F32", "shape": [4294967296, 4294967296, 4294967296], "data_offsets": [0, 0]}}"#),
         json(r#"{"a": {"dtype": "F99", "shape": [0], "data_offsets": [0, 0]}}"#),
+        json(
+            r#"{"model.norm.weight": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]},
+                 "model.norm.weight": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}"#,
+        ),
         json(r#"{"model.norm.weight": {"dtype": "F32", "shape": [18446744073709551615, 0], "data_offsets": [0, 0]}}"#),
     ];
     let copy = copy_of("tiny-qwen2");

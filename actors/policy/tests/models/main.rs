@@ -1,8 +1,9 @@
-//! The crate against real model directories: a Qwen2 and a tied Llama of two layers with random weights, and the arithmetic
-//! policy of the quickstart. One program, because each links libtorch.
+//! The crate against real model directories: a Qwen2 and a tied Llama of two layers with random weights, the arithmetic
+//! policy of the quickstart, and the golden models of every family. One program, because each links libtorch.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod checkpoint;
+mod families;
 mod golden;
 mod score;
 mod segments;
