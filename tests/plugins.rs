@@ -74,3 +74,25 @@ fn the_plain_binary_does_not_know_the_example_and_says_so() {
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("verifier.name") && stderr(&output).contains("parity"), "{}", stderr(&output));
 }
+
+#[test]
+fn the_python_example_judges_lines_and_passes_the_self_test() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (config, known) = (scratch.path().join("mine.toml"), scratch.path().join("known.jsonl"));
+    let section = "[verifier]\nname = \"mine\"\n[verifier.define.mine]\nkind = \"process\"\n";
+    let text = format!("{section}command = [\"python3\", \"examples/parity_verifier.py\"]\n");
+    std::fs::write(&config, text).unwrap();
+    let right = "{\"response\":\"6\",\"answer\":\"4\",\"expected\":true}\n";
+    std::fs::write(&known, format!("{right}{{\"response\":\"5\",\"answer\":\"4\",\"expected\":false}}\n")).unwrap();
+
+    let mut verify = common::counterpoint();
+    verify.args(["verify", "--verifier"]).arg(&config);
+    let judged = pipe(verify, "{\"response\":\"7\",\"answer\":\"3\"}\n{\"response\":\"8\",\"answer\":\"3\"}\n");
+    assert_eq!(stdout(&judged), "{\"verdict\":\"correct\"}\n{\"verdict\":\"incorrect\"}\n", "{}", stderr(&judged));
+
+    let mut test = common::counterpoint();
+    test.args(["verify", "--self-test"]).arg(&config).arg("--input").arg(&known);
+    let tested = output(test);
+    assert!(tested.status.success(), "{}{}", stdout(&tested), stderr(&tested));
+    assert!(stdout(&tested).contains("ok    slow         2 with the expected verdict"), "{}", stdout(&tested));
+}
