@@ -20,6 +20,7 @@ for line in sys.stdin:
     if act == "exit": sys.exit(3)
     if act == "crash": os.abort()
     if act == "fork": subprocess.Popen(["sleep", "1000"], start_new_session=True); time.sleep(1000)
+    if act == "helper": subprocess.Popen(["sleep", "1000"]); time.sleep(1000)
     if act == "flood": sys.stdout.write("x" * 4000000); sys.stdout.flush(); time.sleep(1000)
     if act == "other id": say(id=request["id"] + 7)
     if act == "count": say(verdicts=["correct"] * 5)
@@ -45,6 +46,7 @@ async fn each_fault_costs_its_own_group_a_void_verdict_and_the_next_is_judged() 
         ("exit", Some(VoidReason::Crash)),
         ("crash", Some(VoidReason::Crash)),
         ("fork", Some(VoidReason::Timeout)),
+        ("helper", Some(VoidReason::Timeout)),
         ("flood", Some(VoidReason::OutputLimit)),
         ("other id", Some(VoidReason::Protocol)),
         ("count", Some(VoidReason::Protocol)),
@@ -58,6 +60,7 @@ async fn each_fault_costs_its_own_group_a_void_verdict_and_the_next_is_judged() 
         assert_eq!(next, [Verdict::Correct], "after {act}");
     }
     verifier.stop().await;
+    assert_eq!(zombies_named("sleep"), Vec::<String>::new(), "what a child started is reaped, too");
     let left = std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
         let read = |file: &str| std::fs::read(entry.path().join(file)).unwrap_or_default();
         let mark = format!("COUNTERPOINT_VERIFIER_MARK={}-", std::process::id());
@@ -65,6 +68,13 @@ async fn each_fault_costs_its_own_group_a_void_verdict_and_the_next_is_judged() 
         !own && String::from_utf8_lossy(&read("environ")).contains(&mark)
     });
     assert!(!left, "no process of a child is left");
+}
+
+/// This process's dead children of that name, as /proc shows them: "PID (NAME) STATE PARENT ...".
+fn zombies_named(name: &str) -> Vec<String> {
+    let stats = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path().join("stat"));
+    let dead = format!("({name}) Z {} ", std::process::id());
+    stats.filter_map(|stat| std::fs::read_to_string(stat).ok()).filter(|stat| stat.contains(&dead)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

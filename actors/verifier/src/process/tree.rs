@@ -5,6 +5,7 @@
 //! process adopts orphans (it is a subreaper), so that it may reap them and no zombie is left. A process that clears its
 //! environment *and* leaves the group *and* loses its parent escapes: this is containment of accidents, not a sandbox.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,11 +49,12 @@ impl Tree {
         self.child.as_mut()
     }
 
-    /// Kills and reaps the whole tree; says how many processes besides the root were left, at most once each.
-    pub(crate) async fn end(mut self) -> usize {
-        match self.child.take() {
-            Some(child) => end(child, &self.mark).await,
-            None => 0,
+    /// Kills and reaps the whole tree. Goes on to its end also if the caller stops waiting.
+    pub(crate) async fn end(mut self) {
+        if let Some(child) = self.child.take() {
+            let mark = std::mem::take(&mut self.mark);
+            // It cannot panic; a runtime that shuts down ends it, and with it the child.
+            let _ = tokio::spawn(async move { end(child, &mark).await }).await;
         }
     }
 }
@@ -65,45 +67,60 @@ impl Drop for Tree {
             Ok(runtime) => drop(runtime.spawn(async move { end(child, &mark).await })),
             // The program ends: what can be done at once.
             Err(_) => {
-                kill_group(&child);
+                group_of(&child).into_iter().for_each(kill_group);
                 marked(&mark).into_iter().for_each(kill);
             }
         }
     }
 }
 
-async fn end(mut child: Child, mark: &str) -> usize {
-    kill_group(&child);
+async fn end(mut child: Child, mark: &str) {
+    // Asked for first: a child that has been reaped has no number any more.
+    let group = group_of(&child);
+    group.into_iter().for_each(kill_group);
     let deadline = Instant::now() + PATIENCE;
-    let mut seen = std::collections::BTreeSet::new();
     // The root is reaped by tokio, which owns it.
     if timeout(PATIENCE, child.kill()).await.is_err() {
         tracing::warn!("a verifier's process {:?} does not end", child.id());
     }
+    let mut strays = BTreeSet::new();
     loop {
         let left = marked(mark);
-        for pid in left.iter().copied() {
-            seen.insert(pid.as_raw_nonzero());
-            kill(pid);
-        }
-        // Orphans are this process's children now; a zombie has no environment, so each is asked for by number.
-        seen.iter().filter_map(|pid| Pid::from_raw(pid.get())).for_each(reap);
-        if left.is_empty() {
-            return seen.len();
+        left.iter().copied().for_each(kill);
+        strays.extend(left.iter().map(|pid| pid.as_raw_nonzero()));
+        // Orphans are this process's children now. A zombie has no environment and so no mark: those of the root's group are
+        // asked for by the group, those that had left it by the numbers under which they were seen alive.
+        group.into_iter().for_each(reap_group);
+        strays.iter().filter_map(|pid| Pid::from_raw(pid.get())).for_each(reap);
+        if left.is_empty() && !group.is_some_and(has_members) {
+            return;
         }
         if Instant::now() >= deadline {
-            tracing::warn!("{} processes that a verifier left behind do not end", left.len());
-            return seen.len();
+            tracing::warn!("{} processes that a verifier left behind do not end", left.len().max(1));
+            return;
         }
         sleep(LOOK).await;
     }
 }
 
-fn kill_group(child: &Child) {
-    if let Some(group) = child.id().and_then(|id| Pid::from_raw(id as i32)) {
-        // It may have ended already.
-        let _ = rustix::process::kill_process_group(group, Signal::KILL);
-    }
+/// The group of a child that has not been reaped: it leads one of its own.
+fn group_of(child: &Child) -> Option<Pid> {
+    child.id().and_then(|id| Pid::from_raw(id as i32))
+}
+
+fn kill_group(group: Pid) {
+    // It may have ended already.
+    let _ = rustix::process::kill_process_group(group, Signal::KILL);
+}
+
+/// Whether anybody, zombies included, is in the group still.
+fn has_members(group: Pid) -> bool {
+    rustix::process::test_kill_process_group(group).is_ok()
+}
+
+/// Reaps the dead of a group that are this process's children; the root, tokio's own, is reaped before.
+fn reap_group(group: Pid) {
+    while matches!(rustix::process::waitpgid(group, WaitOptions::NOHANG), Ok(Some(_))) {}
 }
 
 fn kill(pid: Pid) {
