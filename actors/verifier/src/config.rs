@@ -5,6 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::scheduler::POOL;
+
 /// Section `[verifier]`: who judges the answers, how many groups at once, and for how long.
 ///
 /// ```toml
@@ -67,7 +69,7 @@ impl Default for VerifierConfig {
     fn default() -> Self {
         Self {
             name: "exact".into(),
-            actor: "pool".into(),
+            actor: POOL.into(),
             workers: 4,
             deadline_seconds: 30.0,
             truncated: TruncatedPolicy::Incorrect,

@@ -67,11 +67,12 @@ impl Judge {
     /// [`Verifier::start`]'s, with the verifier's name; also if it panics or is not ready within a minute.
     pub async fn start(&self, home: &Home) -> Result<(), VerifierError> {
         let (verifier, home) = (Arc::clone(&self.verifier), home.clone());
-        let run = tokio::spawn(async move { verifier.start(&home).await });
-        let error = match timeout(START_DEADLINE, run).await {
+        let mut run = tokio::spawn(async move { verifier.start(&home).await });
+        let error = match timeout(START_DEADLINE, &mut run).await {
             Ok(Ok(started)) => return started.map_err(|error| error.at(format!("verifier `{}`", self.name))),
             Ok(Err(panic)) => format!("verifier `{}` panicked while it started: {panic}", self.name),
             Err(_late) => {
+                run.abort();
                 format!("verifier `{}` was not ready after {} s", self.name, START_DEADLINE.as_secs())
             }
         };
@@ -88,8 +89,11 @@ impl Judge {
     /// How the verdicts came about, if the verifier can tell and does so within the deadline.
     pub async fn explain(&self, question: Question, deadline: Duration) -> Option<Vec<serde_json::Value>> {
         let verifier = Arc::clone(&self.verifier);
-        let run = tokio::spawn(async move { verifier.explain(&question).await });
-        timeout(deadline.min(LONGEST_DEADLINE), run).await.ok()?.ok()?
+        let mut run = tokio::spawn(async move { verifier.explain(&question).await });
+        let explained = timeout(deadline.min(LONGEST_DEADLINE), &mut run).await;
+        // Too late, or a panic: then there is nothing to say.
+        run.abort();
+        explained.ok()?.ok()?
     }
 
     /// The verifier's name in logs and metrics.

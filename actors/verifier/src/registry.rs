@@ -113,7 +113,10 @@ impl Registry {
     /// # Errors
     /// Unknown names and options, and whatever the factory refuses, each with its dotted key.
     pub fn build(&self, config: &VerifierConfig) -> Result<Arc<dyn Verifier>, VerifierError> {
-        Parts { registry: self, config, within: Vec::new() }.named(&config.name, "verifier.name")
+        let built = Parts { registry: self, config, within: Vec::new() }.verifier(&config.name);
+        // What is wrong with a definition is told under its own key.
+        let defined = config.define.contains_key(&config.name);
+        built.map_err(|error| if defined { error } else { error.at("verifier.name") })
     }
 
     /// Pushes one message per problem with the names and options of a configuration, unused definitions included.
@@ -153,13 +156,6 @@ impl<'a> Parts<'a> {
         match self.config.define.get_key_value(name) {
             Some((id, definition)) => self.defined(id, definition),
             None => self.plain(name),
-        }
-    }
-
-    fn named(&self, name: &str, key: &str) -> Result<Arc<dyn Verifier>, VerifierError> {
-        match self.config.define.get_key_value(name) {
-            Some((id, definition)) => self.defined(id, definition),
-            None => self.plain(name).map_err(|error| error.at(key)),
         }
     }
 
@@ -253,6 +249,22 @@ mod tests {
     }
 
     #[test]
+    fn a_composite_gets_its_parts_by_name_and_none_is_part_of_itself() {
+        let mut registry = Registry::default();
+        let composite = |options: Value, parts: &Parts<'_>| parts.verifier(options["of"].as_str().unwrap());
+        registry.register_composite("not", composite).unwrap();
+        let build = |value| registry.build(&config(value)).map(|_| ()).map_err(|error| error.to_string());
+        let define = json!({"a": {"kind": "not", "of": "b"}, "b": {"kind": "not", "of": "exact"}});
+        assert_eq!(build(json!({"name": "a", "define": define})), Ok(()));
+        let circle = json!({"a": {"kind": "not", "of": "b"}, "b": {"kind": "not", "of": "a"}});
+        let path = "verifier.define.a: verifier.define.b: verifier.define.a: is part of itself: a > b > a";
+        assert_eq!(build(json!({"name": "a", "define": circle})), Err(path.to_owned()));
+        let unknown = json!({"a": {"kind": "not", "of": "exat"}});
+        let error = build(json!({"name": "a", "define": unknown})).unwrap_err();
+        assert!(error.starts_with("verifier.define.a: `exat` is neither a kind"), "{error}");
+    }
+
+    #[test]
     fn a_kind_is_registered_once_and_its_factory_gets_the_options() {
         let mut registry = Registry::default();
         let refuse = |options: Value| -> Result<Arc<dyn Verifier>, VerifierError> {
@@ -262,7 +274,7 @@ mod tests {
         let again = registry.register("mine", refuse).unwrap_err();
         assert_eq!(again.to_string(), "`mine` is registered already; choose another name");
         assert!(registry.register("exact", refuse).is_err());
-        assert!(registry.kinds().any(|kind| kind == "mine"));
+        assert_eq!(registry.kinds().collect::<Vec<_>>(), ["dapo", "exact", "math", "mine", "process"]);
         let error = |value| registry.build(&config(value)).err().map(|error| error.to_string());
         assert_eq!(error(json!({"name": "mine"})).as_deref(), Some("verifier.name: got {}"));
         let defined = json!({"name": "x", "define": {"x": {"kind": "mine", "k": 1}}});

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use counterpoint_rollout::{Prompt, PromptContent, Verdict, VoidReason};
+use counterpoint_rollout::{Verdict, VoidReason};
 use serde::Deserialize;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -39,6 +39,13 @@ pub struct Known {
     pub answer: String,
     /// `true` if the response is right.
     pub expected: bool,
+}
+
+impl Known {
+    /// A response that is its truth, for want of a better case.
+    fn equal() -> Self {
+        Self { response: "4".into(), answer: "4".into(), expected: true }
+    }
 }
 
 /// What one examination found.
@@ -107,10 +114,7 @@ impl SelfTest {
     }
 
     fn cases(&self) -> Vec<Known> {
-        if !self.known.is_empty() {
-            return self.known.clone();
-        }
-        vec![Known { response: "4".into(), answer: "4".into(), expected: true }]
+        if self.known.is_empty() { vec![Known::equal()] } else { self.known.clone() }
     }
 
     /// Every known case, one after the other.
@@ -128,15 +132,15 @@ impl SelfTest {
     /// Several responses to one truth: one verdict each, in order.
     async fn groups(&self, judge: &Judge) -> Result<String, String> {
         let case = self.right();
-        let prompt = prompt(&case.answer);
         let alone = [case.response.as_str(), "", "\u{1f937} I do not know."];
         let mut expected = Vec::new();
         for response in alone {
             expected.push(judge.pair(response, &case.answer, self.deadline).await);
         }
         let order = [0, 1, 0, 2, 2, 0, 1, 1];
-        let responses = order.iter().map(|&i| alone[i].to_owned()).collect();
-        let judged = judge.question(Question::new(prompt, responses), self.deadline).await;
+        let mut question = Question::pair("", &case.answer);
+        question.responses = order.iter().map(|&i| alone[i].to_owned()).collect();
+        let judged = judge.question(question, self.deadline).await;
         for (place, (&i, verdict)) in order.iter().zip(&judged.verdicts).enumerate() {
             if *verdict != expected[i] {
                 return Err(format!(
@@ -190,8 +194,7 @@ impl SelfTest {
 
     /// A case whose response is right.
     fn right(&self) -> Known {
-        let right = self.cases().into_iter().find(|case| case.expected);
-        right.unwrap_or_else(|| Known { response: "4".into(), answer: "4".into(), expected: true })
+        self.known.iter().find(|case| case.expected).cloned().unwrap_or_else(Known::equal)
     }
 }
 
@@ -210,12 +213,6 @@ fn hostile() -> Vec<(&'static str, String)> {
         ("deep brackets", "[".repeat(20_000)),
         ("a megabyte in one line", "x".repeat(1_000_000)),
     ]
-}
-
-fn prompt(answer: &str) -> Arc<Prompt> {
-    let content = PromptContent::Text(String::new());
-    let info = serde_json::Map::new();
-    Arc::new(Prompt { id: "self-test".into(), content, answer: answer.into(), source: String::new(), info })
 }
 
 fn agrees(verdict: &Verdict, case: &Known) -> Result<(), String> {

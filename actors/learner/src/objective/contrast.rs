@@ -9,7 +9,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{Answer, Loss, Objective, Plan, Reduction, Tokens, Weight};
+use super::{Answer, Loss, Objective, Plan, Reduction, Tokens, Weight, table};
 use crate::LearnerError;
 
 /// The settings; see the module's text.
@@ -47,9 +47,7 @@ impl Objective for Contrast {
 
 impl Plan for ContrastPlan {
     fn loss(&self, tokens: &Tokens<'_>) -> Result<Loss, LearnerError> {
-        let rows: Vec<f64> = (0..5).flat_map(|row| tokens.answers.iter().map(move |a| self.terms[*a][row])).collect();
-        let table = Tensor::f_from_slice(&rows)?.f_view([5, tokens.answers.len() as i64])?;
-        let table = table.f_to_kind(tokens.logp_new.kind())?.f_to_device(tokens.logp_new.device())?;
+        let table = table(tokens.answers, tokens.logp_new, |answer| self.terms[answer])?;
         // (5, A) -> (5, M)
         let table = table.f_index_select(1, tokens.answer)?;
         let row = |index: i64| table.f_select(0, index);

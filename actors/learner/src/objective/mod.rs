@@ -88,6 +88,18 @@ impl LossParts {
     }
 }
 
+/// (N, A): N numbers of each of these answers, a row per number, in the format and on the device of `like`.
+fn table<const N: usize>(
+    answers: &[usize],
+    like: &Tensor,
+    numbers: impl Fn(usize) -> [f64; N],
+) -> Result<Tensor, LearnerError> {
+    let of_answers: Vec<[f64; N]> = answers.iter().map(|answer| numbers(*answer)).collect();
+    let rows: Vec<f64> = (0..N).flat_map(|row| of_answers.iter().map(move |numbers| numbers[row])).collect();
+    let table = Tensor::f_from_slice(&rows)?.f_view([N as i64, answers.len() as i64])?;
+    Ok(table.f_to_kind(like.kind())?.f_to_device(like.device())?)
+}
+
 /// A loss that can be trained. Implementations hold their settings and nothing of a batch.
 pub trait Objective: Send + std::fmt::Debug {
     /// Decides what every answer of a batch contributes.

@@ -17,7 +17,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{Answer, Level, Loss, Objective, Plan, Reduction, Tokens, Weight};
+use super::{Answer, Level, Loss, Objective, Plan, Reduction, Tokens, Weight, table};
 use crate::LearnerError;
 
 /// Log-ratios above this count as this, without gradient.
@@ -55,6 +55,7 @@ pub struct Nft {
 }
 
 /// One answer's numbers, in the order of the table's rows.
+#[derive(Clone, Copy)]
 struct Terms {
     /// c w.
     positive: f64,
@@ -103,25 +104,12 @@ impl Nft {
     }
 }
 
-impl NftPlan {
-    /// (6, A): the terms of these answers, one row per field.
-    fn table(&self, answers: &[usize], like: &Tensor) -> Result<Tensor, LearnerError> {
-        let column = |field: fn(&Terms) -> f64| answers.iter().map(move |a| field(&self.terms[*a]));
-        let values: Vec<f64> = column(|t| t.positive)
-            .chain(column(|t| t.negative))
-            .chain(column(|t| t.rate))
-            .chain(column(|t| t.coefficient))
-            .chain(column(|t| t.right))
-            .chain(column(|t| t.wrong))
-            .collect();
-        let table = Tensor::f_from_slice(&values)?.f_view([6, answers.len() as i64])?;
-        Ok(table.f_to_kind(like.kind())?.f_to_device(like.device())?)
-    }
-}
-
 impl Plan for NftPlan {
     fn loss(&self, tokens: &Tokens<'_>) -> Result<Loss, LearnerError> {
-        let table = self.table(tokens.answers, tokens.logp_new)?;
+        let table = table(tokens.answers, tokens.logp_new, |answer| {
+            let Terms { positive, negative, rate, coefficient, right, wrong } = self.terms[answer];
+            [positive, negative, rate, coefficient, right, wrong]
+        })?;
         let log_ratio = tokens.logp_new.f_sub(tokens.logp_old)?;
         // N terms: (N) log-ratios and (6, N) numbers, N = tokens or answers
         let (log_ratio, table) = match self.level {

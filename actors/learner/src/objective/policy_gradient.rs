@@ -20,7 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::{Answer, Loss, Objective, Plan, Reduction, Tokens};
+use super::{Answer, Loss, Objective, Plan, Reduction, Tokens, table};
 use crate::LearnerError;
 
 /// What an answer's score is compared with. s is the score c, the mean and the deviation are its group's.
@@ -145,9 +145,7 @@ impl PolicyGradient {
 
 impl Plan for PolicyGradientPlan {
     fn loss(&self, tokens: &Tokens<'_>) -> Result<Loss, LearnerError> {
-        let rows: Vec<f64> = (0..4).flat_map(|row| tokens.answers.iter().map(move |a| self.terms[*a][row])).collect();
-        let table = Tensor::f_from_slice(&rows)?.f_view([4, tokens.answers.len() as i64])?;
-        let table = table.f_to_kind(tokens.logp_new.kind())?.f_to_device(tokens.logp_new.device())?;
+        let table = table(tokens.answers, tokens.logp_new, |answer| self.terms[answer])?;
         // (4, A) -> (4, M)
         let table = table.f_index_select(1, tokens.answer)?;
         let (advantage, coefficient) = (table.f_select(0, 0)?, table.f_select(0, 1)?);

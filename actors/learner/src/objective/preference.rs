@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
-use super::{Answer, Loss, Objective, Plan, Tokens};
+use super::{Answer, Loss, Objective, Plan, Tokens, table};
 use crate::LearnerError;
 
 /// The settings; see the module's text.
@@ -78,13 +78,10 @@ impl Plan for PreferencePlan {
 
     fn loss(&self, tokens: &Tokens<'_>) -> Result<Loss, LearnerError> {
         let like = tokens.logp_new;
-        let column = |value: &dyn Fn(usize) -> f64| -> Result<Tensor, LearnerError> {
-            let values: Vec<f64> = tokens.answers.iter().map(|a| value(*a)).collect();
-            Ok(Tensor::f_from_slice(&values)?.f_to_kind(like.kind())?.f_to_device(like.device())?)
-        };
-        // (A) -> (M)
-        let slope = column(&|a| self.shares[a].1)?.f_index_select(0, tokens.answer)?;
-        let right = column(&|a| self.answers[a].score)?.f_index_select(0, tokens.answer)?;
+        // (2, A) -> (2, M)
+        let table = table(tokens.answers, like, |answer| [self.shares[answer].1, self.answers[answer].score])?;
+        let table = table.f_index_select(1, tokens.answer)?;
+        let (slope, right) = (table.f_select(0, 0)?, table.f_select(0, 1)?);
         // Value 0, gradient dL/dx: the value is known from the observation.
         let moved = like.f_sub(&like.f_detach()?)?;
         let value: f64 = tokens.answers.iter().map(|a| self.shares[*a].0).sum();

@@ -5,6 +5,7 @@
 //! refused. Recursion is counted, so no text overflows the stack.
 
 mod commands;
+mod functions;
 mod grammar;
 mod groups;
 mod input;
