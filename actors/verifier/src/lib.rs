@@ -42,6 +42,7 @@
 mod config;
 mod error;
 mod exact;
+mod http;
 mod judge;
 mod kinds;
 pub mod math;
@@ -56,6 +57,7 @@ pub use config::{Definition, TruncatedPolicy, VerifierConfig};
 pub use counterpoint_rollout::{Verdict, VoidReason};
 pub use error::VerifierError;
 pub use exact::{Case, Exact};
+pub use http::{Dialect, HttpOptions, HttpVerifier, Scores, Secret};
 pub use judge::{Judge, Judged, Unfinished};
 pub use options::parse_options;
 pub use pool::{PoolArgs, PoolMsg, VerifierPool};

@@ -1,0 +1,1 @@
+//! The servers and adapters of `examples/`, as real processes.
