@@ -3,7 +3,9 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
-use counterpoint_verifier::{Registry, Verifier, VerifierError};
+use counterpoint_rollout::VerifierMsg;
+use counterpoint_verifier::{PoolArgs, Registry, Verifier, VerifierError};
+use ractor::Actor;
 use serde_json::Value;
 
 use crate::cli;
@@ -39,6 +41,21 @@ impl App {
         factory: impl Fn(Value) -> Result<Arc<dyn Verifier>, VerifierError> + Send + Sync + 'static,
     ) -> Self {
         if let Err(error) = self.registry.register(name, factory) {
+            self.problem.get_or_insert(error.to_string());
+        }
+        self
+    }
+
+    /// Adds a verifier actor, for `verifier.actor = "NAME"`: a replacement of the built-in pool, with a schedule of its own.
+    /// See [`crate::verifier::VerifierMsg`] for what it must do; `make` is called for every start of one.
+    #[must_use]
+    pub fn verifier_actor<A>(mut self, name: &str, make: impl Fn() -> A + Send + Sync + 'static) -> Self
+    where
+        A: Actor<Arguments = PoolArgs>,
+        A::Msg: From<VerifierMsg>,
+        VerifierMsg: TryFrom<A::Msg>,
+    {
+        if let Err(error) = self.registry.register_actor(name, make) {
             self.problem.get_or_insert(error.to_string());
         }
         self

@@ -83,11 +83,18 @@ pub(crate) struct ModelArgs {
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     /// Kind of verifier, or a config file (*.toml) whose [verifier] section says everything.
-    #[arg(long, value_name = "NAME|CONFIG")]
-    pub(crate) verifier: String,
+    #[arg(long, value_name = "NAME|CONFIG", required_unless_present = "self_test")]
+    pub(crate) verifier: Option<String>,
+    /// Examines a verifier instead of judging lines: known cases (yours, from --input with {"response", "answer",
+    /// "expected": true|false} per line), several at once, hostile texts, slow reads; says what it did wrong.
+    #[arg(long, value_name = "NAME|CONFIG", conflicts_with_all = ["verifier", "explain", "workers"])]
+    pub(crate) self_test: Option<String>,
     /// Seconds for one line; by default the config's, or 30.
     #[arg(long, value_name = "SECONDS")]
     pub(crate) deadline: Option<f64>,
+    /// Adds to each verdict how it came about, for kinds that can tell.
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// Lines judged at the same time; by default one per core.
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<usize>,

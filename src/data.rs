@@ -103,9 +103,10 @@ fn question(line: &[u8], config: &DataConfig, file: &str, number: usize) -> Resu
         None => format!("{file}:{number}"),
         Some(name) => scalar(column(&row, name, "id_column")?).map_err(|e| format!("column {name:?}: {e}"))?,
     };
+    let source = row.get("data_source").and_then(Value::as_str).unwrap_or(file).to_owned();
     let used = [Some(&config.prompt_column), Some(&config.answer_column), config.id_column.as_ref()];
     let info = row.into_iter().filter(|(name, _)| !used.contains(&Some(name))).collect();
-    Ok(Some(Prompt { id, content, answer, source: file.to_owned(), info }))
+    Ok(Some(Prompt { id, content, answer, source, info }))
 }
 
 fn column<'r>(row: &'r Map<String, Value>, name: &str, key: &str) -> Result<&'r Value, String> {
@@ -165,7 +166,7 @@ fn inexact(number: &Number) -> bool {
     number.is_f64() && number.as_f64().is_some_and(|n| n.abs() >= LARGEST_EXACT)
 }
 
-fn kind(value: &Value) -> &'static str {
+pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",
@@ -195,6 +196,15 @@ mod tests {
         assert_eq!((prompts[0].id.as_str(), prompts[0].answer.as_str()), ("a.jsonl:1", "2"));
         assert_eq!((prompts[1].id.as_str(), prompts[1].answer.as_str()), ("a.jsonl:3", "18.0"));
         assert_eq!(prompts[0].source, "a.jsonl");
+    }
+
+    #[test]
+    fn other_columns_are_kept_for_the_verifier_and_data_source_names_the_source() {
+        let file = br#"{"prompt":"q","answer":"a","id":7,"data_source":"gsm8k","level":{"grade":3}}"#;
+        let prompts = parse_with(file, |c| c.id_column = Some("id".into())).unwrap();
+        assert_eq!(prompts[0].source, "gsm8k");
+        let info = serde_json::to_value(&prompts[0].info).unwrap();
+        assert_eq!(info, serde_json::json!({"data_source": "gsm8k", "level": {"grade": 3}}));
     }
 
     #[test]

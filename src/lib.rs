@@ -19,7 +19,12 @@ pub mod status;
 pub use app::App;
 pub use counterpoint_rollout::{Verdict, VoidReason};
 
-/// What a verifier of one's own is made of.
+/// What a verifier of one's own is made of, and a verifier actor of one's own.
 pub mod verifier {
-    pub use counterpoint_verifier::{Mode, Question, Registry, Verifier, VerifierError, async_trait, parse_options};
+    pub use counterpoint_rollout::{Group, GroupId, Reply, VerifierMsg, VerifyRequest, convertible};
+    pub use counterpoint_verifier::{
+        Home, Judge, Judged, Mode, Parts, PoolArgs, Question, Registry, Verifier, VerifierError, async_trait,
+        parse_options,
+    };
+    pub use ractor;
 }

@@ -47,6 +47,27 @@ fn a_registered_verifier_drives_a_whole_run() {
 }
 
 #[test]
+fn a_verifier_actor_of_ones_own_drives_a_whole_run() {
+    let run = Run::new(&[]);
+    let mut command = example("batching_actor");
+    command.args(["run", "tests/data/test.toml", "verifier.actor=batching", "run.max_steps=3", "eval.every=2"]);
+    command.arg(format!("run.dir={}", run.dir().display()));
+    let output = output(command);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(run.summary()["steps"], 3);
+    assert!(run.read("metrics.prom").contains("counterpoint_groups_total{outcome=\"trained\""));
+}
+
+#[test]
+fn an_actor_that_nobody_registered_is_refused_by_its_key() {
+    let run = Run::new(&[]);
+    let output = run.finish(&["verifier.actor=batching"]);
+    assert_eq!(output.status.code(), Some(2));
+    let expected = "verifier.actor: there is no verifier actor `batching`; known: `pool`";
+    assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+}
+
+#[test]
 fn the_plain_binary_does_not_know_the_example_and_says_so() {
     let run = Run::new(&[]);
     let output = run.finish(&["verifier.name=parity"]);

@@ -13,7 +13,7 @@ use counterpoint_generator::{
 use counterpoint_policy::Tokenizer;
 use counterpoint_rollout::clock::Stopwatch;
 use counterpoint_rollout::{Completion, GroupId, PolicyVersion, Prompt, Verdict};
-use counterpoint_verifier::{Judge, Registry, VerifierConfig};
+use counterpoint_verifier::{Home, Judge, Registry, VerifierConfig};
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
@@ -46,7 +46,9 @@ pub(crate) fn run(args: &EvalArgs, registry: &Registry) -> Result<(), Failure> {
         Sampler::load(&plan.model, &plan.device, |t: &Tokenizer| plan.eval.engine_options(&plan.generator, t))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
     let started = Stopwatch::start();
+    runtime.block_on(judge.start(&Home::default())).map_err(Failure::failed)?;
     let tally = evaluate(&plan, &prompts, &mut sampler, &judge, &runtime);
+    runtime.block_on(judge.stop());
     runtime.shutdown_timeout(verify::LEAVE);
     let report = tally?.report(0, PolicyVersion::default(), started.elapsed().as_secs_f64());
     let mut output = Output::stdout();

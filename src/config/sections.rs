@@ -108,7 +108,8 @@ impl ModelSection {
     }
 }
 
-/// `[data]`: the questions.
+/// `[data]`: the questions. Columns that are named here are used; the others reach the verifier as the prompt's `info`, and a
+/// text in a column `data_source` is the prompt's source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {

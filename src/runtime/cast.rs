@@ -8,7 +8,7 @@ use counterpoint_learner::{CheckpointStore, EngineSettings, LearnerArgs, Learner
 use counterpoint_policy::{Kind, Snapshot, Tokenizer};
 use counterpoint_replay::ReplayArgs;
 use counterpoint_rollout::Prompt;
-use counterpoint_verifier::{Home, PoolArgs, Verifier};
+use counterpoint_verifier::{Home, PoolArgs, StartVerifier, Verifier};
 
 use super::prepare::Resumed;
 use super::stage::{Cast, MakeEvaluator, MakeGenerator, MakeLearner, MakeReplay};
@@ -24,13 +24,14 @@ pub(super) struct Parts {
     pub(super) prompts: Vec<Arc<Prompt>>,
     pub(super) held_out: Option<Vec<Arc<Prompt>>>,
     pub(super) verifier: Arc<dyn Verifier>,
+    pub(super) start_verifier: StartVerifier,
     pub(super) tokenizer: Tokenizer,
     pub(super) store: CheckpointStore,
 }
 
 pub(super) fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Cast, Failure> {
     let config = Arc::new(config.clone());
-    let Parts { prompts, held_out, verifier, tokenizer, store } = parts;
+    let Parts { prompts, held_out, verifier, start_verifier, tokenizer, store } = parts;
     let version = resumed.version();
     let shares = threads::share(&config);
     tracing::info!("CPU threads: {} for the learner, {} for each generator", shares.learner, shares.generator);
@@ -57,6 +58,7 @@ pub(super) fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Ca
             home: Home { directory: Some(config.run.dir.clone()) },
             config: config.verifier.clone(),
         },
+        start_verifier,
         generators: config.generator.count,
         generator: generator(&config, snapshot, tokenizer.clone(), shares),
         window: window(&config),

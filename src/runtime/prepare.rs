@@ -37,6 +37,7 @@ pub(crate) struct Prepared {
 /// `None`: the run in this directory has what it was started for, and that was said. Must be called within a tokio runtime.
 pub(crate) fn prepare(config: Config, registry: &Registry, fresh: bool) -> Result<Option<Prepared>, Failure> {
     let verifier = registry.build(&config.verifier).map_err(Failure::usage)?;
+    let start_verifier = registry.actor(&config.verifier).map_err(Failure::usage)?;
     let bound = config.telemetry.enabled.then(|| http::bind(&config.telemetry)).transpose().map_err(Failure::usage)?;
     require_model(&config.model.path)?;
     let prompts = data::read(&config.data.train, &config.data).map_err(Failure::usage)?;
@@ -81,7 +82,7 @@ pub(crate) fn prepare(config: Config, registry: &Registry, fresh: bool) -> Resul
     let mut books =
         Books::new(dir, board, exporter.clone(), resumed.carried.clone(), config.telemetry.samples_per_step);
     books.resume_at(version.0);
-    let cast = cast(&config, resumed, Parts { prompts, held_out, verifier, tokenizer, store })?;
+    let cast = cast(&config, resumed, Parts { prompts, held_out, verifier, start_verifier, tokenizer, store })?;
     Ok(Some(Prepared { config, cast, books, server, exporter, version }))
 }
 

@@ -14,9 +14,9 @@ use counterpoint_policy::{LoadWeights, Snapshot};
 use counterpoint_replay::{Cut, ReplayActor, ReplayArgs, ReplayMsg};
 use counterpoint_rollout::contract::{GeneratorEvent, LearnerEvent, LearnerMsg, ReplayEvent};
 use counterpoint_rollout::{GeneratorId, GeneratorMsg, PolicyVersion, VerifierMsg, telemetry};
-use counterpoint_verifier::{PoolArgs, PoolMsg, VerifierPool};
+use counterpoint_verifier::{PoolArgs, StartVerifier, VerifierActor};
 use counterpoint_weight_sync::{SyncFailed, WeightSyncActor, WeightSyncArgs, WeightSyncMsg};
-use ractor::{Actor, ActorRef, ActorStatus, DerivedActorRef, Message};
+use ractor::{Actor, ActorCell, ActorRef, ActorStatus, DerivedActorRef, Message};
 use tokio::sync::mpsc;
 
 use super::ask;
@@ -42,6 +42,7 @@ pub(crate) struct Cast {
     pub(crate) learner: MakeLearner,
     pub(crate) sync_deadline: Duration,
     pub(crate) verifier: PoolArgs,
+    pub(crate) start_verifier: StartVerifier,
     pub(crate) generators: u32,
     pub(crate) generator: MakeGenerator,
     /// Groups that a generator may hold at once.
@@ -69,11 +70,12 @@ pub(crate) struct Stage {
     replay: ActorRef<ReplayMsg>,
     learner: ActorRef<LearnerActorMsg>,
     weight_sync: ActorRef<WeightSyncMsg>,
-    verifier: ActorRef<PoolMsg>,
+    verifier: VerifierActor,
     generators: BTreeMap<GeneratorId, ActorRef<GeneratorActorMsg>>,
     evaluator: Option<ActorRef<EvaluatorMsg>>,
     generator_args: MakeGenerator,
     verifier_args: PoolArgs,
+    start_verifier: StartVerifier,
     window: usize,
     version: PolicyVersion,
     eval_deadline: Duration,
@@ -100,9 +102,9 @@ impl Stage {
             publish: Box::new(move |snapshot| drop(publish_to.cast(WeightSyncMsg::Publish(snapshot)))),
         };
         let learner = link.spawn(Role::Learner, LearnerActor, (cast.learner)(links)).await?;
-        let verifier = link.spawn(Role::Verifier, VerifierPool, cast.verifier.clone()).await?;
+        let verifier = link.spawn_verifier(&cast.start_verifier, cast.verifier.clone()).await?;
         let evaluator = match cast.evaluator {
-            Some(args) => Some(link.spawn(Role::Evaluator, EvaluatorActor, args(verifier.get_derived())).await?),
+            Some(args) => Some(link.spawn(Role::Evaluator, EvaluatorActor, args(verifier.mailbox.clone())).await?),
             None => None,
         };
         let mut stage = Self {
@@ -116,12 +118,13 @@ impl Stage {
             evaluator,
             generator_args: cast.generator,
             verifier_args: cast.verifier,
+            start_verifier: cast.start_verifier,
             window: cast.window,
             version: cast.version,
             eval_deadline: cast.eval_deadline,
             patience: cast.patience,
         };
-        tell(&stage.replay, ReplayMsg::VerifierUp { mailbox: stage.verifier.get_derived() })?;
+        tell(&stage.replay, ReplayMsg::VerifierUp { mailbox: stage.verifier.mailbox.clone() })?;
         let credits = cast.learner_credits;
         tell(&stage.replay, ReplayMsg::LearnerUp { mailbox: stage.learner.get_derived::<LearnerMsg>(), credits })?;
         for id in (0..cast.generators).map(GeneratorId) {
@@ -161,10 +164,10 @@ impl Stage {
 
     /// The verifier died: what it was judging is judged again by a new one.
     pub(crate) async fn restart_verifier(&mut self) -> Result<(), String> {
-        self.verifier = self.link().spawn(Role::Verifier, VerifierPool, self.verifier_args.clone()).await?;
-        tell(&self.replay, ReplayMsg::VerifierUp { mailbox: self.verifier.get_derived() })?;
+        self.verifier = self.link().spawn_verifier(&self.start_verifier, self.verifier_args.clone()).await?;
+        tell(&self.replay, ReplayMsg::VerifierUp { mailbox: self.verifier.mailbox.clone() })?;
         if let Some(evaluator) = &self.evaluator {
-            tell(evaluator, EvaluatorMsg::VerifierUp(self.verifier.get_derived()))?;
+            tell(evaluator, EvaluatorMsg::VerifierUp(self.verifier.mailbox.clone()))?;
         }
         Ok(())
     }
@@ -285,20 +288,20 @@ impl Stage {
     /// Stops every actor and waits for their engines to end.
     pub(crate) async fn strike(self) {
         for generator in self.generators.into_values() {
-            stop(generator, "a generator").await;
+            stop(generator.get_cell(), "a generator").await;
         }
         if let Some(evaluator) = self.evaluator {
-            stop(evaluator, "the evaluator").await;
+            stop(evaluator.get_cell(), "the evaluator").await;
         }
-        stop(self.learner, "the learner").await;
-        stop(self.verifier, "the verifier").await;
-        stop(self.weight_sync, "weight-sync").await;
-        stop(self.replay, "replay").await;
-        stop(self.supervisor, "the supervisor").await;
+        stop(self.learner.get_cell(), "the learner").await;
+        stop(self.verifier.cell, "the verifier").await;
+        stop(self.weight_sync.get_cell(), "weight-sync").await;
+        stop(self.replay.get_cell(), "replay").await;
+        stop(self.supervisor.get_cell(), "the supervisor").await;
     }
 }
 
-async fn stop<M: Message>(actor: ActorRef<M>, name: &str) {
+async fn stop(actor: ActorCell, name: &str) {
     if actor.get_status() == ActorStatus::Stopped {
         return;
     }
@@ -320,8 +323,20 @@ impl Link<'_> {
     async fn spawn<A: Actor>(&self, role: Role, actor: A, args: A::Arguments) -> Result<ActorRef<A::Msg>, String> {
         let spawned = Actor::spawn_linked(None, actor, args, self.supervisor.get_cell()).await;
         let (actor, _) = spawned.map_err(|error| format!("{role} did not start: {error}"))?;
-        self.roles.assign(&actor.get_cell(), role).map_err(|error| format!("{role} failed: {error}"))?;
-        telemetry::supervised(&role.to_string());
+        self.assign(&actor.get_cell(), role)?;
         Ok(actor)
+    }
+
+    async fn spawn_verifier(&self, start: &StartVerifier, args: PoolArgs) -> Result<VerifierActor, String> {
+        let spawned = start.start(args, self.supervisor.get_cell()).await;
+        let actor = spawned.map_err(|error| format!("the verifier did not start: {error}"))?;
+        self.assign(&actor.cell, Role::Verifier)?;
+        Ok(actor)
+    }
+
+    fn assign(&self, actor: &ActorCell, role: Role) -> Result<(), String> {
+        self.roles.assign(actor, role).map_err(|error| format!("{role} failed: {error}"))?;
+        telemetry::supervised(&role.to_string());
+        Ok(())
     }
 }

@@ -151,7 +151,10 @@ impl Learner {
 
     /// Leaves the gradient of the batch's loss in the parameters.
     fn backward(&mut self, packed: &Packed, stopped: &mut dyn FnMut() -> bool) -> Result<Measured, LearnerError> {
-        let plan = self.objective.plan(&packed.answers);
+        let mut plan = self.objective.plan(&packed.answers);
+        if plan.couples_answers() {
+            plan.observe(&self.log_ratios(packed, stopped)?);
+        }
         self.parameters.zero_grad();
         let mut measures = Measures::default();
         for micro_batch in &packed.micro_batches {
@@ -162,6 +165,27 @@ impl Learner {
             self.accumulate(&tensors, &micro_batch.answers, plan.as_ref(), &mut measures)?;
         }
         measures.read()
+    }
+
+    /// Per answer, the sum of log-ratios over its tokens: a forward pass more, without gradients.
+    fn log_ratios(&self, packed: &Packed, stopped: &mut dyn FnMut() -> bool) -> Result<Vec<f64>, LearnerError> {
+        let mut sums = vec![0.0; packed.answers.len()];
+        for micro_batch in &packed.micro_batches {
+            if stopped() {
+                return Err(LearnerError::Stopped(self.version));
+            }
+            let micro = micro_batch.to_tensors(self.device)?;
+            let of_answers = tch::no_grad(|| -> Result<Tensor, LearnerError> {
+                let (logp_new, _) = self.logprobs(&micro)?;
+                let log_ratio = logp_new.f_to_kind(Kind::Double)?.f_sub(&micro.logp_old.f_to_kind(Kind::Double)?)?;
+                let none = Tensor::f_zeros([micro_batch.answers.len() as i64], (Kind::Double, self.device))?;
+                Ok(none.f_index_add(0, &micro.answer, &log_ratio)?)
+            })?;
+            for (number, sum) in micro_batch.answers.iter().zip(Vec::<f64>::try_from(of_answers)?) {
+                sums[*number] = sum;
+            }
+        }
+        Ok(sums)
     }
 
     /// Forward and backward of one micro-batch.

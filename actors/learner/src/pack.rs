@@ -31,7 +31,7 @@ pub struct Limits {
 /// A whole batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Packed {
-    /// Every answer of the batch, group by group, in sample order.
+    /// Every judged answer of the batch, group by group, in sample order.
     pub answers: Vec<Answer>,
     /// The rows; each answer is in one.
     pub micro_batches: Vec<MicroBatch>,
@@ -132,8 +132,8 @@ fn check(scored: &ScoredGroup, limits: &Limits) -> Result<(), String> {
     if scored.verdicts.len() != group.completions.len() {
         return Err(format!("it has {} verdicts for {} answers", scored.verdicts.len(), group.completions.len()));
     }
-    if let Some(void) = scored.verdicts.iter().position(|v| v.score().is_none()) {
-        return Err(format!("the verdict of answer {void} is void; only judged groups are trained"));
+    if scored.rate().is_none() {
+        return Err("all its verdicts are void; only judged answers are trained".to_owned());
     }
     for (number, completion) in group.completions.iter().enumerate() {
         let tokens = completion.tokens.len();
@@ -169,11 +169,14 @@ fn check(scored: &ScoredGroup, limits: &Limits) -> Result<(), String> {
     }
 }
 
+/// The answers of a group that were judged; void ones are not trained.
 fn facts(number: usize, scored: &ScoredGroup) -> impl Iterator<Item = Answer> + '_ {
-    let scores: Vec<f64> = scored.verdicts.iter().map(|v| f64::from(v.score().unwrap_or(0.0))).collect();
-    let rate = scores.iter().sum::<f64>() / scores.len() as f64;
-    let lengths = scored.group.completions.iter().map(|c| c.tokens.len() as u64);
-    lengths.zip(scores).map(move |(tokens, score)| Answer { group: number, score, rate, tokens })
+    let (sum, judged) = scored.judged().fold((0.0, 0.0), |(sum, n), (_, score)| (sum + f64::from(score), n + 1.0));
+    let rate = sum / judged;
+    scored.judged().map(move |(completion, score)| {
+        let tokens = completion.tokens.len() as u64;
+        Answer { group: number, score: f64::from(score), rate, tokens }
+    })
 }
 
 /// The rows of one group; `first` is the number of its first answer within the batch.
@@ -182,7 +185,7 @@ fn rows_of(scored: &ScoredGroup, first: usize, version: PolicyVersion, budget: u
     let fresh = group.completions.iter().flat_map(|c| &c.versions).all(|span| span.version == version);
     let prompt = group.prompt_tokens.as_slice();
     let mut rows: Vec<Row<'_>> = Vec::new();
-    for (number, completion) in group.completions.iter().enumerate() {
+    for (number, (completion, _)) in scored.judged().enumerate() {
         let inputs = completion.tokens.len() - 1;
         let answer = (first + number, completion);
         match rows.last_mut() {

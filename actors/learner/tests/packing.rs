@@ -14,6 +14,10 @@ fn limits(micro_batch_tokens: usize) -> Limits {
     Limits { micro_batch_tokens, positions: 1000, vocabulary: 1000 }
 }
 
+fn void() -> Verdict {
+    Verdict::Void(counterpoint_rollout::VoidReason::Timeout)
+}
+
 /// What the model sees at a place: the tokens that `PackedAttention::segmented` lets it see, with their positions.
 fn context(micro: &MicroBatch, place: usize) -> Vec<(i64, i64)> {
     let start = place / micro.length * micro.length;
@@ -28,7 +32,7 @@ fn context(micro: &MicroBatch, place: usize) -> Vec<(i64, i64)> {
 /// Checks one batch; returns the micro-batches' shapes.
 fn check(batch: &Batch, budget: usize) -> Vec<(usize, usize)> {
     let packed = pack(batch, &limits(budget)).unwrap();
-    let all: Vec<_> = batch.groups.iter().flat_map(|g| g.group.completions.iter().map(move |c| (g, c))).collect();
+    let all: Vec<_> = batch.groups.iter().flat_map(|g| g.judged().map(move |(c, _)| (g, c))).collect();
     assert_eq!(packed.answers.len(), all.len());
     let mut trained: BTreeMap<usize, Vec<i64>> = BTreeMap::new();
     for micro in &packed.micro_batches {
@@ -69,16 +73,21 @@ proptest! {
     #[test]
     fn every_answer_token_is_a_target_once_in_its_right_context(
         groups in prop::collection::vec(
-            (1usize..6, prop::collection::vec((1usize..9, any::<bool>(), 0u64..3), 1..6)), 1..7),
+            (1usize..6, prop::collection::vec((1usize..9, 0u8..3, 0u64..3), 1..6)), 1..7),
         budget in 1usize..60,
     ) {
         let mut token = 0;
         let groups = groups.into_iter().enumerate().map(|(id, (prompt, answers))| {
             let mut fresh_tokens = |n: usize| (0..n).map(|_| { token += 1; token % 1000 }).collect::<Vec<u32>>();
             let prompt = fresh_tokens(prompt);
-            let answers = answers.into_iter()
-                .map(|(n, right, version)| (completion(&fresh_tokens(n), version), if right { Verdict::Correct } else { Verdict::Incorrect }))
+            let mut answers: Vec<_> = answers.into_iter()
+                .map(|(n, verdict, version)| {
+                    let verdict = [Verdict::Correct, Verdict::Incorrect, void()][usize::from(verdict)].clone();
+                    (completion(&fresh_tokens(n), version), verdict)
+                })
                 .collect();
+            // A group without any judged answer is never batched.
+            answers[0].1 = Verdict::Correct;
             group(id as u64, prompt, answers)
         }).collect();
         check(&batch(2, groups), budget);
@@ -118,10 +127,9 @@ fn what_cannot_be_trained_is_refused_by_group() {
         error(vec![1; 1000], right()),
         "g9 cannot be trained: answer 0 ends at position 1001, the model has 1000"
     );
-    let void = (completion(&[1], 0), Verdict::Void(counterpoint_rollout::VoidReason::Timeout));
     assert_eq!(
-        error(vec![1], void),
-        "g9 cannot be trained: the verdict of answer 0 is void; only judged groups are trained"
+        error(vec![1], (completion(&[1], 0), void())),
+        "g9 cannot be trained: all its verdicts are void; only judged answers are trained"
     );
     assert_eq!(
         pack(&batch(3, vec![]), &limits(100)).unwrap_err().to_string(),

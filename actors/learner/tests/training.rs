@@ -75,11 +75,27 @@ fn an_on_policy_step_has_ratio_one_and_loss_zero_at_any_temperature() {
     }
 }
 
+const EVERY_OBJECTIVE: [ObjectiveName; 7] = [
+    ObjectiveName::Nft,
+    ObjectiveName::Rft,
+    ObjectiveName::Grpo,
+    ObjectiveName::DrGrpo,
+    ObjectiveName::Dapo,
+    ObjectiveName::Dpo,
+    ObjectiveName::Contrast,
+];
+
 #[test]
 fn micro_batches_change_nothing_but_memory() {
+    for name in EVERY_OBJECTIVE {
+        micro_batches_change_nothing(ObjectiveConfig { name, ..ObjectiveConfig::default() });
+    }
+}
+
+fn micro_batches_change_nothing(objective: ObjectiveConfig) {
     let run = |micro_batch_tokens: usize| {
         let config = LearnerConfig { micro_batch_tokens, ..config() };
-        let mut learner = Learner::new(setup(Kind::Double, config, ObjectiveConfig::default())).unwrap();
+        let mut learner = Learner::new(setup(Kind::Double, config, objective.clone())).unwrap();
         let batch = off_policy(&learner);
         let limits = counterpoint_learner::pack::Limits { micro_batch_tokens, positions: 512, vocabulary: 18 };
         let parts = counterpoint_learner::pack::pack(&batch, &limits).unwrap().micro_batches.len();
@@ -91,7 +107,7 @@ fn micro_batches_change_nothing_but_memory() {
     for (tokens, parts) in [(26, 2), (8, 7)] {
         let (count, report, cut) = run(tokens);
         assert_eq!(count, parts, "micro-batches of {tokens} tokens");
-        assert!(distance(&weights, &cut) < 1e-9, "{parts} micro-batches");
+        assert!(distance(&weights, &cut) < 1e-9, "{parts} micro-batches, {objective:?}");
         for (a, b) in [
             (report.loss, whole.loss),
             (report.grad_norm, whole.grad_norm),
@@ -104,6 +120,27 @@ fn micro_batches_change_nothing_but_memory() {
         ] {
             assert!((a - b).abs() < 1e-10, "{a} is not {b} with {parts} micro-batches");
         }
+    }
+}
+
+/// The naive contrast is the one that may lose right answers: nothing bounds its push against wrong ones, and what they share
+/// with right ones falls too.
+#[test]
+fn every_objective_parts_right_from_wrong_answers_and_all_but_the_contrast_raise_right_ones() {
+    for name in EVERY_OBJECTIVE {
+        let objective = ObjectiveConfig { name, ..ObjectiveConfig::default() };
+        let mut learner = Learner::new(setup(Kind::Float, config(), objective)).unwrap();
+        let logp = |learner: &Learner, answers: [&[u32]; 3]| -> f64 {
+            (0..3).flat_map(|i| plain_logprobs(learner, PROMPTS[i], answers[i], 1.0)).sum()
+        };
+        let (right, wrong) = (logp(&learner, RIGHT), logp(&learner, WRONG));
+        for _ in 0..8 {
+            let batch = on_policy(&learner, 1.0);
+            learner.train_step(&batch).unwrap();
+        }
+        let (right, wrong) = (logp(&learner, RIGHT) - right, logp(&learner, WRONG) - wrong);
+        assert!(right > wrong + 1.0, "{name:?}: right {right:+}, wrong {wrong:+}");
+        assert!(right > 1.0 || name == ObjectiveName::Contrast, "{name:?}: right {right:+}");
     }
 }
 

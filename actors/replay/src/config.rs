@@ -59,6 +59,17 @@ pub enum OnStraggler {
     Drop,
 }
 
+/// What becomes of a group some of whose verdicts stay void after `replay.void_retries`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnVoid {
+    /// It is dropped: r̂ is always the rate of all K answers.
+    #[default]
+    Drop,
+    /// The answers that were judged make the group, if their scores differ: r̂ is their rate, and only they are trained.
+    RateRest,
+}
+
 /// `[replay]`: how far sampling may run ahead of training, and how long anything is waited for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -72,7 +83,10 @@ pub struct ReplayConfig {
     pub lease_deadline_seconds: f64,
     /// r: how often a group with a void verdict, or whose verdicts were lost, is judged again. Default 1.
     pub void_retries: u32,
-    /// Share of void groups among the last 10·B finished ones above which the run fails; 1 never fails. Default 0.5.
+    /// What becomes of a group some of whose verdicts stay void: `drop` (default) or `rate_rest`, which trains its other
+    /// answers.
+    pub on_void: OnVoid,
+    /// Share of groups with void verdicts among the last 10·B finished ones above which the run fails; 1 never fails. Default 0.5.
     pub max_void_share: f64,
 }
 
@@ -83,6 +97,7 @@ impl Default for ReplayConfig {
             on_straggler: OnStraggler::Wait,
             lease_deadline_seconds: 600.0,
             void_retries: 1,
+            on_void: OnVoid::Drop,
             max_void_share: 0.5,
         }
     }

@@ -15,7 +15,7 @@ use crate::core::{CoreConfig, Flight, ReplayCore, Stage};
 use crate::feed::{Draw, FeedCursor};
 use crate::ledger::{Account, Ledger, LedgerTotals};
 use crate::recent::Outcome;
-use crate::{ReplayError, admission::Admission};
+use crate::{OnVoid, ReplayError, admission::Admission};
 
 /// The layout of [`Cut`]; raised when an older program could not read it.
 const FORMAT: u32 = 1;
@@ -192,7 +192,11 @@ fn check(cut: &Cut, core: &ReplayCore) -> Result<(), ReplayError> {
         }
     }
     let answers = core.config.feed.answers_per_prompt as usize;
-    let whole = |s: &ScoredGroup| s.group.completions.len() == answers && s.verdicts.len() == answers && s.mixed();
+    let rests = core.config.replay.on_void == OnVoid::RateRest;
+    let whole = |s: &ScoredGroup| {
+        let sizes = (s.group.completions.len(), s.verdicts.len());
+        sizes == (answers, answers) && s.mixed() && (rests || !s.any_void())
+    };
     match cut.ready.iter().find(|scored| !whole(scored)) {
         Some(scored) => damaged(format!("{} is ready without {answers} judged, mixed answers", scored.group.id())),
         None => Ok(()),
@@ -203,7 +207,9 @@ fn check(cut: &Cut, core: &ReplayCore) -> Result<(), ReplayError> {
 fn fingerprint(prompts: &[Arc<Prompt>]) -> String {
     let mut hasher = blake3::Hasher::new();
     for prompt in prompts {
-        for part in [&prompt.id, &prompt.content.display(), &prompt.answer] {
+        // A map of plain JSON has a text; its keys are in order.
+        let info = serde_json::to_string(&prompt.info).unwrap_or_default();
+        for part in [&prompt.id, &prompt.content.display(), &prompt.answer, &info] {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
         }

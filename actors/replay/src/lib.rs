@@ -31,7 +31,7 @@ mod status;
 
 pub use actor::{ReplayActor, ReplayArgs, ReplayMsg, ReplayState};
 pub use buffer::Counts;
-pub use config::{FeedConfig, OnStraggler, ReplayConfig};
+pub use config::{FeedConfig, OnStraggler, OnVoid, ReplayConfig};
 pub use cut::Cut;
 pub use error::ReplayError;
 pub use ledger::LedgerTotals;

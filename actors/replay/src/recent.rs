@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use counterpoint_rollout::{DropReason, ScoredGroup};
 use serde::{Deserialize, Serialize};
 
+use crate::OnVoid;
+
 /// How a group finished, as far as the health of the run goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -17,16 +19,26 @@ pub enum Outcome {
     AllWrong,
     /// All answers equally partly right.
     AllEqual,
-    /// Verdicts stayed void.
+    /// Verdicts stayed void, and with them the group.
     Void,
+    /// Verdicts stayed void, and the rest of the answers is mixed (`replay.on_void = "rate_rest"`).
+    MixedRest,
     /// It ended before it was judged.
     Unjudged,
 }
 
 impl Outcome {
+    /// How many there are; [`Outcome::Unjudged`] is the last.
+    const COUNT: usize = Self::Unjudged as usize + 1;
+
     /// Of a group that was judged.
-    pub(crate) fn judged(scored: &ScoredGroup) -> Self {
+    pub(crate) fn judged(scored: &ScoredGroup, on_void: OnVoid) -> Self {
         match scored.rate() {
+            _ if scored.any_void() => match on_void {
+                OnVoid::RateRest if scored.mixed() => Self::MixedRest,
+                OnVoid::RateRest | OnVoid::Drop => Self::Void,
+            },
+            // A group without answers cannot be: K is at least 2.
             None => Self::Void,
             Some(_) if scored.mixed() => Self::Mixed,
             Some(rate) if rate >= 1.0 => Self::AllRight,
@@ -38,7 +50,7 @@ impl Outcome {
     /// The state in which a judged group goes on; `None` if it is ready.
     pub(crate) fn drop_reason(self) -> Option<DropReason> {
         match self {
-            Self::Mixed => None,
+            Self::Mixed | Self::MixedRest => None,
             Self::Void => Some(DropReason::Void),
             _ => Some(DropReason::Unmixed),
         }
@@ -60,13 +72,14 @@ pub(crate) struct Recent {
     outcomes: VecDeque<Outcome>,
     capacity: usize,
     max_void_share: f64,
-    counts: [usize; 6],
+    counts: [usize; Outcome::COUNT],
 }
 
 impl Recent {
     /// A window over `capacity` groups that goes on from `saved` ones.
     pub(crate) fn new(capacity: usize, max_void_share: f64, saved: &[Outcome]) -> Self {
-        let mut recent = Self { outcomes: VecDeque::new(), capacity: capacity.max(1), max_void_share, counts: [0; 6] };
+        let outcomes = VecDeque::new();
+        let mut recent = Self { outcomes, capacity: capacity.max(1), max_void_share, counts: [0; Outcome::COUNT] };
         for &outcome in saved {
             recent.record(outcome);
         }
@@ -77,7 +90,7 @@ impl Recent {
     pub(crate) fn push(&mut self, outcome: Outcome) -> Option<Alarm> {
         self.record(outcome);
         let window = self.capacity as f64;
-        let void = self.count(Outcome::Void);
+        let void = self.count(Outcome::Void) + self.count(Outcome::MixedRest);
         // Against the full window from the start: a share of few groups says little.
         if void as f64 > self.max_void_share * window {
             return Some(Alarm::Failed(format!(
@@ -87,7 +100,7 @@ impl Recent {
                 self.max_void_share
             )));
         }
-        if self.outcomes.len() < self.capacity || self.count(Outcome::Mixed) > 0 {
+        if self.outcomes.len() < self.capacity || self.count(Outcome::Mixed) + self.count(Outcome::MixedRest) > 0 {
             return None;
         }
         let [right, wrong, equal] =
@@ -148,6 +161,16 @@ mod tests {
         assert!(reason.starts_with("3 of the last 3 finished groups had void verdicts"), "{reason}");
         let mut recent = Recent::new(4, 1.0, &[Mixed]);
         assert_eq!(push_all(&mut recent, &[Void, Void, Void]), None);
+    }
+
+    #[test]
+    fn groups_of_which_a_rest_is_mixed_teach_and_count_as_void_all_the_same() {
+        use Outcome::{AllRight, MixedRest};
+        let mut recent = Recent::new(4, 0.5, &[]);
+        assert_eq!(push_all(&mut recent, &[MixedRest, AllRight, AllRight, AllRight]), None);
+        assert_eq!(recent.push(MixedRest), None);
+        let Some(Alarm::Failed(reason)) = push_all(&mut recent, &[MixedRest; 3]) else { panic!("must fail") };
+        assert!(reason.contains("had void verdicts"), "{reason}");
     }
 
     #[test]

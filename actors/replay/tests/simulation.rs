@@ -4,17 +4,17 @@
 
 mod world;
 
-use counterpoint_replay::OnStraggler;
+use counterpoint_replay::{OnStraggler, OnVoid};
 use proptest::prelude::*;
 use world::{End, Spec, World};
 
 fn specs(staleness: impl Strategy<Value = u32>, faults: u32) -> impl Strategy<Value = Spec> {
     let sizes = (1u32..=4, staleness, 1usize..=12, prop::option::of(1u32..=3), 1u64..=12);
-    let actors = (prop::collection::vec(1usize..=6, 1..=3), 1usize..=2, any::<bool>(), 0u32..=3);
+    let actors = (prop::collection::vec(1usize..=6, 1..=3), 1usize..=2, any::<(bool, bool)>(), 0u32..=3);
     let chance = (0u64..=50, 0u64..=20, 0..=faults, any::<u64>(), any::<u64>(), any::<u64>());
     (sizes, actors, chance).prop_map(|(sizes, actors, chance)| {
         let (batch, staleness, prompts, epochs, max_steps) = sizes;
-        let (windows, credits, wait, max_attempts) = actors;
+        let (windows, credits, (wait, rest), max_attempts) = actors;
         let (unmixed_percent, void_percent, faults, publish, outcome_seed, order_seed) = chance;
         Spec {
             batch,
@@ -29,6 +29,7 @@ fn specs(staleness: impl Strategy<Value = u32>, faults: u32) -> impl Strategy<Va
             max_attempts,
             unmixed_percent,
             void_percent,
+            on_void: if rest { OnVoid::RateRest } else { OnVoid::Drop },
             faults,
             outcome_seed,
             order_seed,
@@ -51,6 +52,7 @@ fn calm(batch: u32, staleness: u32) -> Spec {
         max_attempts: 3,
         unmixed_percent: 0,
         void_percent: 0,
+        on_void: OnVoid::Drop,
         faults: 0,
         outcome_seed: 1,
         order_seed: 2,
@@ -89,6 +91,15 @@ fn a_calm_run_trains_every_group_that_it_issues() {
         assert_eq!(world.run(), End::Exhausted);
         let totals = world.core.totals();
         assert_eq!((totals.issued, totals.trained), (30, 30), "η = {staleness}");
+    }
+}
+
+#[test]
+fn groups_with_a_void_verdict_are_trained_without_it_only_if_the_rest_is_to_be_rated() {
+    for (on_void, end) in [(OnVoid::Drop, 0), (OnVoid::RateRest, 24)] {
+        let mut world = World::new(Spec { void_percent: 100, on_void, epochs: Some(3), ..calm(3, 1) });
+        world.run();
+        assert_eq!(world.core.totals().trained, end, "{on_void:?}");
     }
 }
 

@@ -147,17 +147,28 @@ pub struct ScoredGroup {
 }
 
 impl ScoredGroup {
-    /// r̂, the mean score over all K answers; `None` if any verdict is void.
-    pub fn rate(&self) -> Option<f32> {
-        let scores: Option<Vec<f32>> = self.verdicts.iter().map(Verdict::score).collect();
-        scores.filter(|s| !s.is_empty()).map(|s| s.iter().sum::<f32>() / s.len() as f32)
+    /// The answers that were judged, with their scores.
+    pub fn judged(&self) -> impl Iterator<Item = (&Completion, f32)> {
+        let scored = self.group.completions.iter().zip(&self.verdicts);
+        scored.filter_map(|(completion, verdict)| verdict.score().map(|score| (completion, score)))
     }
 
-    /// Whether the scores differ. Only mixed groups teach.
+    /// Whether any verdict is void.
+    pub fn any_void(&self) -> bool {
+        self.verdicts.iter().any(|v| v.score().is_none())
+    }
+
+    /// r̂, the mean score over all answers whose verdict is not void; `None` if there are none.
+    pub fn rate(&self) -> Option<f32> {
+        let scores: Vec<f32> = self.verdicts.iter().filter_map(Verdict::score).collect();
+        if scores.is_empty() { None } else { Some(scores.iter().sum::<f32>() / scores.len() as f32) }
+    }
+
+    /// Whether the scores differ, void ones left out. Only mixed groups teach.
     pub fn mixed(&self) -> bool {
         let mut scores = self.verdicts.iter().filter_map(Verdict::score);
         let first = scores.next();
-        self.verdicts.iter().all(|v| v.score().is_some()) && scores.any(|s| Some(s) != first)
+        scores.any(|s| Some(s) != first)
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use metrics::{counter, gauge, histogram};
 
 use crate::contract::StepReport;
-use crate::{Completion, DropReason, Group, ScoredGroup};
+use crate::{Completion, DropReason, ScoredGroup};
 
 /// How a metric behaves.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -106,11 +106,11 @@ pub fn group_issued() {
 }
 
 /// A group was trained.
-pub fn group_trained(staleness: u64, group: &Group) {
+pub fn group_trained(staleness: u64, scored: &ScoredGroup) {
     counter!(GROUPS, "outcome" => "trained", "reason" => "").increment(1);
     histogram!(STALENESS_STEPS, "stage" => "training").record(staleness as f64);
-    counter!(TRAINED_TOKENS).increment(group.answer_tokens());
-    for completion in &group.completions {
+    for (completion, _) in scored.judged() {
+        counter!(TRAINED_TOKENS).increment(completion.tokens.len() as u64);
         histogram!(RESPONSE_TOKENS, "stage" => "trained").record(completion.tokens.len() as f64);
     }
 }
@@ -134,7 +134,7 @@ pub fn completion_sampled(completion: &Completion) {
 
 /// A group was judged.
 pub fn group_judged(scored: &ScoredGroup) {
-    if let Some(rate) = scored.rate() {
+    if let Some(rate) = scored.rate().filter(|_| !scored.any_void()) {
         histogram!(GROUP_RATE).record(f64::from(rate));
     }
 }

@@ -21,6 +21,8 @@ pub struct VerifierConfig {
     /// Who judges: a built-in kind, a kind that a plug-in registered, or the `<id>` of a `[verifier.define.<id>]`. A kind
     /// named here directly has its default options. Default: `exact`.
     pub name: String,
+    /// Which actor schedules the judging: `pool`, the built-in one, or one that a program registered. Default: `pool`.
+    pub actor: String,
     /// How many groups are judged at once; the others wait in order of arrival. Default: 4.
     pub workers: usize,
     /// Seconds from a group's arrival at the verifier to its verdicts, its wait for a worker included; what is late is void
@@ -65,6 +67,7 @@ impl Default for VerifierConfig {
     fn default() -> Self {
         Self {
             name: "exact".into(),
+            actor: "pool".into(),
             workers: 4,
             deadline_seconds: 30.0,
             truncated: TruncatedPolicy::Incorrect,

@@ -41,11 +41,19 @@ pub enum VerifierError {
     /// A definition's id is also the name of a kind, so `verifier.name` could mean either.
     #[error("`{0}` is already the name of a kind of verifier; choose another id")]
     Ambiguous(String),
+    /// `verifier.actor` names nothing.
+    #[error("there is no verifier actor `{name}`{}", hint(.name, .known))]
+    UnknownActor {
+        /// The name.
+        name: String,
+        /// The actors that exist.
+        known: Vec<String>,
+    },
     /// A definition is made of itself.
     #[error("is part of itself: {0}")]
     Cycle(String),
     /// A kind is registered twice.
-    #[error("a verifier of kind `{0}` is registered already; choose another name")]
+    #[error("`{0}` is registered already; choose another name")]
     Taken(String),
     /// A factory's own reason not to build its verifier.
     #[error("{0}")]

@@ -85,9 +85,12 @@ impl Judge {
         }
     }
 
-    /// How the verdicts came about, if the verifier can tell.
-    pub async fn explain(&self, question: &Question) -> Option<Vec<serde_json::Value>> {
-        self.verifier.explain(question).await
+    /// How the verdicts came about, if the verifier can tell and does so within the deadline.
+    pub async fn explain(&self, mut question: Question, deadline: Duration) -> Option<Vec<serde_json::Value>> {
+        let (verifier, deadline) = (Arc::clone(&self.verifier), deadline.min(LONGEST_DEADLINE));
+        question.deadline = Instant::now() + deadline;
+        let run = tokio::spawn(async move { verifier.explain(&question).await });
+        timeout(deadline, run).await.ok()?.ok()?
     }
 
     /// The verifier's name in logs and metrics.

@@ -8,8 +8,8 @@ use counterpoint_rollout::{Prompt, PromptContent, Verdict};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::VerifierError;
 use crate::config::LONGEST_DEADLINE;
+use crate::{Pace, VerifierError};
 
 /// One prompt with the answers to judge.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,6 +95,12 @@ pub trait Verifier: Send + Sync + 'static {
     /// For `counterpoint verify --explain`: per response, how its verdict came about, as an object for people to read.
     /// `None` if the verifier has nothing to say.
     async fn explain(&self, _question: &Question) -> Option<Vec<Value>> {
+        None
+    }
+
+    /// For the self-test: the same verifier, but one that sends and reads slowly, as over a bad line. `None` for a kind that
+    /// neither sends nor reads.
+    fn slowly(&self, _pace: Pace) -> Option<Arc<dyn Verifier>> {
         None
     }
 

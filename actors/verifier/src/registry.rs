@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use counterpoint_rollout::VerifierMsg;
+use ractor::Actor;
 use serde_json::{Map, Value};
 
-use crate::{Definition, Verifier, VerifierConfig, VerifierError, kinds};
+use crate::scheduler::{Schedulers, StartVerifier};
+use crate::{Definition, PoolArgs, Verifier, VerifierConfig, VerifierError, kinds};
 
 /// Builds a verifier from its options (a JSON object) and, if it is made of others, those.
 type Factory = Box<dyn Fn(Value, &Parts<'_>) -> Result<Arc<dyn Verifier>, VerifierError> + Send + Sync>;
@@ -29,11 +32,12 @@ impl Kinds {
 /// The kinds of verifier. [`Registry::default`] has the built-in ones.
 pub struct Registry {
     kinds: Kinds,
+    schedulers: Schedulers,
 }
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { kinds: kinds::built_in() }
+        Self { kinds: kinds::built_in(), schedulers: Schedulers::default() }
     }
 }
 
@@ -69,6 +73,36 @@ impl Registry {
         Ok(())
     }
 
+    /// Adds a verifier actor, for `verifier.actor = "NAME"`: a replacement of the pool with a schedule of its own. `make` is
+    /// called for every start of one.
+    ///
+    /// # Errors
+    /// [`VerifierError::Taken`] if the name is in use.
+    pub fn register_actor<A>(
+        &mut self,
+        name: impl Into<String>,
+        make: impl Fn() -> A + Send + Sync + 'static,
+    ) -> Result<(), VerifierError>
+    where
+        A: Actor<Arguments = PoolArgs>,
+        A::Msg: From<VerifierMsg>,
+        VerifierMsg: TryFrom<A::Msg>,
+    {
+        let name = name.into();
+        if self.schedulers.add(name.clone(), make) { Ok(()) } else { Err(VerifierError::Taken(name)) }
+    }
+
+    /// How to start the actor that `config.actor` names.
+    ///
+    /// # Errors
+    /// If nobody registered the name.
+    pub fn actor(&self, config: &VerifierConfig) -> Result<StartVerifier, VerifierError> {
+        self.schedulers.get(&config.actor).cloned().ok_or_else(|| {
+            let known = self.schedulers.names().map(str::to_owned).collect();
+            VerifierError::UnknownActor { name: config.actor.clone(), known }.at("verifier.actor")
+        })
+    }
+
     /// The names of the kinds, in order.
     pub fn kinds(&self) -> impl Iterator<Item = &str> {
         self.kinds.0.keys().map(String::as_str)
@@ -89,6 +123,9 @@ impl Registry {
             if let Err(error) = parts.defined(id, definition) {
                 errors.push(error.to_string());
             }
+        }
+        if let Err(error) = self.actor(config) {
+            errors.push(error.to_string());
         }
         // A defined name was just tried.
         if !config.define.contains_key(&config.name)
@@ -223,7 +260,7 @@ mod tests {
         };
         registry.register("mine", refuse).unwrap();
         let again = registry.register("mine", refuse).unwrap_err();
-        assert_eq!(again.to_string(), "a verifier of kind `mine` is registered already; choose another name");
+        assert_eq!(again.to_string(), "`mine` is registered already; choose another name");
         assert!(registry.register("exact", refuse).is_err());
         assert!(registry.kinds().any(|kind| kind == "mine"));
         let error = |value| registry.build(&config(value)).err().map(|error| error.to_string());

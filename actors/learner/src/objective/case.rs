@@ -6,41 +6,19 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::{Answer, Degenerate, Level, Nft, Objective, Reduction, Tokens, Weight};
+use super::{Answer, Objective, Tokens, settings};
 use crate::LearnerError;
 
 /// What `function` may say.
-const FUNCTIONS: &[&str] = &["nft"];
+const FUNCTIONS: &[&str] = &["nft", "clipped_pg", "infonca", "contrast", "overlong_penalty"];
 
 /// The loss of a case and its gradient.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CaseResult {
-    /// The loss.
+    /// The loss; for `overlong_penalty` the penalty.
     pub loss: f64,
-    /// (B, T): d loss / d logp_new; 0 under the mask.
+    /// (B, T): d loss / d logp_new; 0 under the mask. Empty for `overlong_penalty`.
     pub grad: Vec<Vec<f64>>,
-}
-
-/// One line. What is missing has the reference implementation's default.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Case {
-    #[serde(rename = "function")]
-    _function: String,
-    #[serde(default = "one_minus_rate")]
-    weight: Weight,
-    #[serde(default = "one")]
-    eps: f64,
-    #[serde(default = "one")]
-    neg_weight: f64,
-    #[serde(default = "sum1000")]
-    reduction: Reduction,
-    max_len: Option<u64>,
-    #[serde(default = "token")]
-    level: Level,
-    #[serde(default = "drop_them")]
-    degenerate: Degenerate,
-    inputs: Inputs,
 }
 
 #[derive(Debug, Deserialize)]
@@ -58,28 +36,8 @@ struct Inputs {
     group: Vec<i64>,
 }
 
-fn one_minus_rate() -> Weight {
-    Weight::OneMinusRate
-}
-
-fn one() -> f64 {
-    1.0
-}
-
-fn sum1000() -> Reduction {
-    Reduction::Sum1000
-}
-
-fn token() -> Level {
-    Level::Token
-}
-
-fn drop_them() -> Degenerate {
-    Degenerate::Drop
-}
-
-/// Evaluates one case: a JSON object with `function` and `inputs` {`logp_new`, `logp_old`, `mask`, `reward`, `group`}, and
-/// optionally `weight`, `eps`, `neg_weight`, `reduction`, `max_len`, `level` and `degenerate`.
+/// Evaluates one case: a JSON object with `function`, that function's settings (see [`settings`](super::settings)) and
+/// `inputs` {`logp_new`, `logp_old`, `mask`, `reward`, `group`}.
 ///
 /// Errors say which key is wrong, what it must be and what it is.
 pub fn evaluate_case(line: &str) -> Result<CaseResult, LearnerError> {
@@ -88,9 +46,23 @@ pub fn evaluate_case(line: &str) -> Result<CaseResult, LearnerError> {
 
 /// The same in another number format (`Kind::Float`: what training computes in).
 pub fn evaluate_in(line: &str, kind: Kind) -> Result<CaseResult, LearnerError> {
-    let case = parse(line)?;
-    check(&case)?;
-    let Inputs { logp_new, logp_old, mask, .. } = &case.inputs;
+    let mut case = parse(line)?;
+    if case["function"] == "overlong_penalty" {
+        return Ok(CaseResult { loss: settings::penalty(case)?, grad: Vec::new() });
+    }
+    let inputs = case.as_object_mut().and_then(|case| case.remove("inputs"));
+    let inputs = inputs.ok_or_else(|| LearnerError::Case("inputs: missing".to_owned()))?;
+    let objective = settings::objective(case)?;
+    // The path names the key: "inputs.reward[3]: invalid type: ...".
+    let inputs: Inputs = serde_path_to_error::deserialize(inputs)
+        .map_err(|e| LearnerError::Case(format!("inputs.{}: {}", e.path(), e.inner())))?;
+    check(&inputs)?;
+    gradient(objective.as_ref(), &inputs, kind)
+}
+
+/// Only the mask's tokens reach the objective, as in training.
+fn gradient(objective: &dyn Objective, inputs: &Inputs, kind: Kind) -> Result<CaseResult, LearnerError> {
+    let Inputs { logp_new, logp_old, mask, .. } = inputs;
     let trained =
         || mask.iter().enumerate().flat_map(|(b, row)| row.iter().enumerate().map(move |(t, m)| (b, t, *m != 0.0)));
     let places: Vec<(usize, usize)> = trained().filter(|(_, _, on)| *on).map(|(b, t, _)| (b, t)).collect();
@@ -103,7 +75,15 @@ pub fn evaluate_in(line: &str, kind: Kind) -> Result<CaseResult, LearnerError> {
     let answers: Vec<usize> = (0..mask.len()).collect();
     let tokens = Tokens { logp_new: &leaf, logp_old: &pick(logp_old)?, answer: &answer, answers: &answers };
 
-    let loss = objective(&case).plan(&facts(&case.inputs)).loss(&tokens)?.total;
+    let mut plan = objective.plan(&facts(inputs));
+    if plan.couples_answers() {
+        let mut log_ratios = vec![0.0; mask.len()];
+        for (b, t) in &places {
+            log_ratios[*b] += logp_new[*b][*t] - logp_old[*b][*t];
+        }
+        plan.observe(&log_ratios);
+    }
+    let loss = plan.loss(&tokens)?.total;
     loss.f_backward()?;
     let flat = Vec::<f64>::try_from(leaf.f_grad()?.f_to_kind(Kind::Double)?)?;
     let mut grad: Vec<Vec<f64>> = mask.iter().map(|row| vec![0.0; row.len()]).collect();
@@ -113,29 +93,14 @@ pub fn evaluate_in(line: &str, kind: Kind) -> Result<CaseResult, LearnerError> {
     Ok(CaseResult { loss: loss.f_to_kind(Kind::Double)?.f_double_value(&[])? + 0.0, grad })
 }
 
-fn parse(line: &str) -> Result<Case, LearnerError> {
+fn parse(line: &str) -> Result<serde_json::Value, LearnerError> {
     let value: serde_json::Value =
         serde_json::from_str(line).map_err(|e| LearnerError::Case(format!("a case is one JSON object: {e}")))?;
     let known = FUNCTIONS.join("\", \"");
     match value.get("function").and_then(serde_json::Value::as_str) {
-        Some(name) if FUNCTIONS.contains(&name) => {
-            // The path names the key: "inputs.reward[3]: invalid type: ...".
-            serde_path_to_error::deserialize(value).map_err(|e| LearnerError::Case(e.to_string()))
-        }
-        Some(name) => Err(LearnerError::Case(format!("function: \"{name}\" is not implemented; \"{known}\" is"))),
-        None => Err(LearnerError::Case(format!("function: missing, must be \"{known}\""))),
-    }
-}
-
-fn objective(case: &Case) -> Nft {
-    Nft {
-        weight: case.weight,
-        eps: case.eps,
-        neg_weight: case.neg_weight,
-        reduction: case.reduction,
-        max_len: case.max_len,
-        level: case.level,
-        degenerate: case.degenerate,
+        Some(name) if FUNCTIONS.contains(&name) => Ok(value),
+        Some(name) => Err(LearnerError::Case(format!("function: \"{name}\" is unknown; known: \"{known}\""))),
+        None => Err(LearnerError::Case(format!("function: missing, must be one of \"{known}\""))),
     }
 }
 
@@ -157,8 +122,8 @@ fn facts(inputs: &Inputs) -> Vec<Answer> {
     inputs.group.iter().zip(&inputs.reward).zip(&inputs.mask).map(answer).collect()
 }
 
-fn check(case: &Case) -> Result<(), LearnerError> {
-    let Inputs { logp_new, logp_old, mask, reward, group } = &case.inputs;
+fn check(inputs: &Inputs) -> Result<(), LearnerError> {
+    let Inputs { logp_new, logp_old, mask, reward, group } = inputs;
     let answers = logp_new.len();
     let length = logp_new.first().map_or(0, Vec::len);
     for (key, rows) in [("logp_new", logp_new), ("logp_old", logp_old), ("mask", mask)] {
@@ -186,10 +151,7 @@ fn check(case: &Case) -> Result<(), LearnerError> {
             format!("inputs.reward[{b}]: expected a score in [0, 1], got {score}")
         })?;
     }
-    require(case.eps > 0.0, || format!("eps: expected > 0, got {}", case.eps))?;
-    require(case.neg_weight >= 0.0, || format!("neg_weight: expected >= 0, got {}", case.neg_weight))?;
-    let constant = case.max_len.is_some_and(|n| n > 0) || case.reduction != Reduction::ConstLen;
-    require(constant, || "max_len: expected at least 1 for reduction \"const_len\"".to_owned())
+    Ok(())
 }
 
 fn require(ok: bool, problem: impl FnOnce() -> String) -> Result<(), LearnerError> {
@@ -230,8 +192,8 @@ mod tests {
     #[test]
     fn what_is_malformed_is_named_with_what_was_expected() {
         assert_eq!(
-            error(|v| v["function"] = "clipped_pg".into()),
-            "function: \"clipped_pg\" is not implemented; \"nft\" is"
+            error(|v| v["function"] = "ppo".into()),
+            "function: \"ppo\" is unknown; known: \"nft\", \"clipped_pg\", \"infonca\", \"contrast\", \"overlong_penalty\""
         );
         assert_eq!(
             error(|v| v["inputs"]["logp_old"] = serde_json::json!([[0.0, 0.0]])),
@@ -259,7 +221,7 @@ mod tests {
         );
         assert!(
             error(|v| v["epsilon"] = 1.into())
-                .starts_with("epsilon: unknown field `epsilon`, expected one of `function`")
+                .starts_with("epsilon: unknown field `epsilon`, expected one of `weight`")
         );
         assert!(evaluate_case("{").unwrap_err().to_string().starts_with("a case is one JSON object: "));
         assert!(error(|v| v["reduction"] = "const_len".into()).starts_with("max_len: expected"));

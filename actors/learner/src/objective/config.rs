@@ -1,14 +1,16 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Degenerate, Nft, Objective, Reduction};
+use super::{Advantage, Contrast, Degenerate, Nft, Objective, Overlong, PolicyGradient, Preference, Reduction};
 
 /// Section `[objective]`: the loss.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ObjectiveConfig {
     /// `nft` (default): learns from right and wrong answers (arXiv 2505.18116, equation 10). `rft`: from right answers only,
-    /// which is NFT with `neg_weight` 0; the paper's RFT also has `weight = "one"`.
+    /// which is NFT with `neg_weight` 0; the paper's RFT also has `weight = "one"`. `grpo`, `dr_grpo`, `dapo`: clipped policy
+    /// gradients; best with `reduction` `seq_mean`, `const_len` and `token_mean`. `dpo`: over all K answers of a question
+    /// (InfoNCA). `contrast`: the log-ratio up for right answers and down for wrong ones, for comparison.
     pub name: ObjectiveName,
     /// w, the weight of a question with rate r: `"one"` (or `"1"`), `"1-r"` (default, the paper; on-policy this is Dr. GRPO)
     /// or `"sqrt"`, √((1−r)/r) (on-policy this is GRPO).
@@ -16,7 +18,7 @@ pub struct ObjectiveConfig {
     /// ε, the least value of a wrong token's implicit likelihood ratio (1 − r R)/(1 − r); gradients pass straight through.
     /// Default 1.0 (the paper). More than 1 weakens wrong answers from the first step on.
     pub eps: f64,
-    /// Factor of wrong answers in `nft`. Default 1.0; the reference code suggests 0.5 for 32B.
+    /// Factor of wrong answers in `nft` and `contrast`. Default 1.0; the reference code suggests 0.5 for 32B.
     pub neg_weight: f64,
     /// How tokens are added up: `token_mean` (default: the mean over all trained tokens of the batch, as the paper says),
     /// `sum1000` (the sum divided by 1000, which is what the reference code does instead: its steps then grow with batch
@@ -27,6 +29,17 @@ pub struct ObjectiveConfig {
     pub level: Level,
     /// Tokens by which `reduction = "const_len"` divides each answer; used by nothing else.
     pub max_len: Option<u64>,
+    /// How far the likelihood ratio may fall below 1 before `grpo`, `dr_grpo` and `dapo` cut the gradient. Default 0.2.
+    pub clip_low: f64,
+    /// How far it may rise above 1. Default 0.2; DAPO's paper has 0.28.
+    pub clip_high: f64,
+    /// DAPO's soft overlong shaping, `{ max_len = 16384, buffer = 4096, factor = 1.0 }`, for `grpo`, `dr_grpo` and `dapo`:
+    /// scores, taken as -1 to 1, lose up to `factor` over the last `buffer` tokens before `max_len`. Default: none.
+    pub overlong: Option<Overlong>,
+    /// β of `dpo`: how much of a log-ratio counts. Default 0.1.
+    pub beta: f64,
+    /// Weight in `dpo` of the likelihood of right answers, without which it is unstable, says the paper. Default 0.1.
+    pub sft: f64,
 }
 
 /// Which objective.
@@ -37,6 +50,16 @@ pub enum ObjectiveName {
     Nft,
     /// Rejection fine-tuning.
     Rft,
+    /// Group relative policy optimisation: advantages divided by the group's deviation.
+    Grpo,
+    /// The same without that division.
+    DrGrpo,
+    /// As verl computes it: scores in [-1, 1], deviation with K - 1.
+    Dapo,
+    /// Iterative direct preference optimisation.
+    Dpo,
+    /// The naive contrast.
+    Contrast,
 }
 
 /// The weight of a question as a function of its rate r.
@@ -84,6 +107,11 @@ impl Default for ObjectiveConfig {
             reduction: Reduction::TokenMean,
             level: Level::Token,
             max_len: None,
+            clip_low: 0.2,
+            clip_high: 0.2,
+            overlong: None,
+            beta: 0.1,
+            sft: 0.1,
         }
     }
 }
@@ -97,6 +125,32 @@ impl ObjectiveConfig {
         if !(self.neg_weight.is_finite() && self.neg_weight >= 0.0) {
             errors.push(format!("objective.neg_weight: must be >= 0, got {}", self.neg_weight));
         }
+        if !(0.0..1.0).contains(&self.clip_low) {
+            errors.push(format!("objective.clip_low: must be in [0, 1), got {}", self.clip_low));
+        }
+        if !(self.clip_high.is_finite() && self.clip_high >= 0.0) {
+            errors.push(format!("objective.clip_high: must be >= 0, got {}", self.clip_high));
+        }
+        if !(self.beta.is_finite() && self.beta > 0.0) {
+            errors.push(format!("objective.beta: must be > 0, got {}", self.beta));
+        }
+        if !(self.sft.is_finite() && self.sft >= 0.0) {
+            errors.push(format!("objective.sft: must be >= 0, got {}", self.sft));
+        }
+        if let Some(overlong) = self.overlong {
+            let Overlong { max_len, buffer, factor } = overlong;
+            if buffer == 0 || buffer > max_len {
+                errors.push(format!(
+                    "objective.overlong.buffer: must be between 1 and max_len = {max_len}, got {buffer}"
+                ));
+            }
+            if !(factor.is_finite() && factor >= 0.0) {
+                errors.push(format!("objective.overlong.factor: must be >= 0, got {factor}"));
+            }
+            if !matches!(self.name, ObjectiveName::Grpo | ObjectiveName::DrGrpo | ObjectiveName::Dapo) {
+                errors.push("objective.overlong: is only for grpo, dr_grpo and dapo; leave it out".to_owned());
+            }
+        }
         if self.reduction == Reduction::ConstLen && self.max_len.is_none() {
             errors.push("objective.max_len: must be given for reduction = \"const_len\"".to_owned());
         }
@@ -107,10 +161,23 @@ impl ObjectiveConfig {
 
     /// The objective that this names.
     pub fn build(&self) -> Box<dyn Objective> {
-        let neg_weight = match self.name {
-            ObjectiveName::Nft => self.neg_weight,
-            ObjectiveName::Rft => 0.0,
-        };
+        match self.name {
+            ObjectiveName::Nft => self.nft(self.neg_weight),
+            ObjectiveName::Rft => self.nft(0.0),
+            ObjectiveName::Grpo => self.policy_gradient(Advantage::Grpo),
+            ObjectiveName::DrGrpo => self.policy_gradient(Advantage::DrGrpo),
+            ObjectiveName::Dapo => self.policy_gradient(Advantage::GrpoVerl),
+            ObjectiveName::Dpo => Box::new(Preference { beta: self.beta, sft: self.sft }),
+            ObjectiveName::Contrast => Box::new(Contrast {
+                weight: self.weight,
+                neg_weight: self.neg_weight,
+                reduction: self.reduction,
+                max_len: self.max_len,
+            }),
+        }
+    }
+
+    fn nft(&self, neg_weight: f64) -> Box<dyn Objective> {
         Box::new(Nft {
             weight: self.weight,
             eps: self.eps,
@@ -119,6 +186,18 @@ impl ObjectiveConfig {
             max_len: self.max_len,
             level: self.level,
             degenerate: Degenerate::Drop,
+        })
+    }
+
+    fn policy_gradient(&self, advantage: Advantage) -> Box<dyn Objective> {
+        Box::new(PolicyGradient {
+            advantage,
+            clip_low: self.clip_low,
+            clip_high: self.clip_high,
+            reduction: self.reduction,
+            max_len: self.max_len,
+            filtered: true,
+            overlong: self.overlong,
         })
     }
 }

@@ -9,13 +9,20 @@
 
 pub mod case;
 mod config;
+mod contrast;
 mod nft;
+mod policy_gradient;
+mod preference;
 mod reduction;
+mod settings;
 
 use tch::Tensor;
 
 pub use config::{Level, ObjectiveConfig, ObjectiveName, Weight};
+pub use contrast::Contrast;
 pub use nft::{Degenerate, Nft};
+pub use policy_gradient::{Advantage, Overlong, PolicyGradient};
+pub use preference::Preference;
 pub use reduction::Reduction;
 
 use crate::LearnerError;
@@ -89,6 +96,14 @@ pub trait Objective: Send + std::fmt::Debug {
 
 /// An objective's view of one batch.
 pub trait Plan {
+    /// Whether the loss of one answer depends on the other answers' log-probabilities. If so, [`Self::observe`] comes first.
+    fn couples_answers(&self) -> bool {
+        false
+    }
+
+    /// Per answer of the batch, the sum of log-ratios over its tokens, before the first loss.
+    fn observe(&mut self, _log_ratios: &[f64]) {}
+
     /// The loss of one micro-batch, in the number format of `logp_new`.
     fn loss(&self, tokens: &Tokens<'_>) -> Result<Loss, LearnerError>;
 }

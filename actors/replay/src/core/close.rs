@@ -35,7 +35,7 @@ impl ReplayCore {
         };
         for (scored, staleness) in batch.groups.iter().zip(batch.staleness()) {
             self.ledger.train(scored.group.id());
-            telemetry::group_trained(staleness, &scored.group);
+            telemetry::group_trained(staleness, scored);
         }
         self.completed = version;
         self.settle(now, out);

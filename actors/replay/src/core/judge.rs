@@ -134,7 +134,7 @@ impl ReplayCore {
         let Stage::Verifying { group, .. } = flight.stage else { return };
         let scored = Arc::new(ScoredGroup { group, verdicts });
         telemetry::group_judged(&scored);
-        let outcome = Outcome::judged(&scored);
+        let outcome = Outcome::judged(&scored, self.config.replay.on_void);
         match outcome.drop_reason() {
             None => {
                 self.ledger.advance(id, GroupState::Ready);

@@ -208,7 +208,7 @@ impl World {
                 self.learner.push_back(batch);
                 assert!(self.learner.len() + self.unheard.len() <= self.spec.credits);
             }
-            Action::Report(ReplayEvent::Scored(scored)) => self.oracle.scored(&scored),
+            Action::Report(ReplayEvent::Scored(scored)) => self.oracle.scored(&scored, &self.spec),
             Action::Report(ReplayEvent::Exhausted) => self.end = Some(End::Exhausted),
             Action::Report(ReplayEvent::Unlearnable { .. }) => self.end = Some(End::NothingLearned),
             Action::Report(ReplayEvent::Failed(why)) => {
@@ -273,13 +273,15 @@ impl World {
             lease.attempt,
             self.oracle.asked_again(group.id()),
         );
-        let (a, b) = match (noise.bits(0) % 100, noise.bits(1) % 100) {
-            (void, _) if void < self.spec.void_percent => (Verdict::Void(VoidReason::Timeout), Verdict::Correct),
-            (_, unmixed) if unmixed < self.spec.unmixed_percent => (Verdict::Incorrect, Verdict::Incorrect),
-            _ => (Verdict::Correct, Verdict::Incorrect),
+        let others = match (noise.bits(0) % 100, noise.bits(1) % 100) {
+            (void, _) if void < self.spec.void_percent => [Verdict::Void(VoidReason::Timeout), Verdict::Correct],
+            (_, unmixed) if unmixed < self.spec.unmixed_percent => [Verdict::Incorrect, Verdict::Incorrect],
+            _ => [Verdict::Correct, Verdict::Correct],
         };
         let id = group.id();
-        self.event(|core, now, out| core.verified(now, id, ticket, Ok(vec![a, b]), out));
+        let [a, b] = others;
+        let verdicts = vec![a, Verdict::Incorrect, b];
+        self.event(|core, now, out| core.verified(now, id, ticket, Ok(verdicts), out));
     }
 
     fn train(&mut self, _: usize) {

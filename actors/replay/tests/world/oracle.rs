@@ -53,8 +53,8 @@ impl Oracle {
         assert_eq!(before, Some(Use::Open(lease.group)), "{:?} was used twice", key(lease));
     }
 
-    pub(super) fn scored(&mut self, scored: &ScoredGroup) {
-        if !scored.mixed() {
+    pub(super) fn scored(&mut self, scored: &ScoredGroup, spec: &Spec) {
+        if !spec.teaches(scored) {
             self.used(&scored.group.lease);
         }
     }
@@ -65,7 +65,7 @@ impl Oracle {
         for (scored, staleness) in batch.groups.iter().zip(batch.staleness()) {
             assert!(staleness <= u64::from(spec.staleness), "{} is {staleness} steps old", scored.group.id());
             assert!(self.batched.insert(scored.group.id()), "{} is in two batches", scored.group.id());
-            assert!(scored.mixed());
+            assert!(spec.teaches(scored));
         }
         let order: Vec<_> = batch.groups.iter().map(|s| (s.group.start_version, s.group.id())).collect();
         assert!(order.is_sorted(), "oldest first: {order:?}");

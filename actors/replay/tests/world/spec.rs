@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use counterpoint_replay::core::CoreConfig;
-use counterpoint_replay::{FeedConfig, OnStraggler, ReplayConfig};
-use counterpoint_rollout::{Prompt, PromptContent};
+use counterpoint_replay::{FeedConfig, OnStraggler, OnVoid, ReplayConfig};
+use counterpoint_rollout::{Prompt, PromptContent, ScoredGroup};
 
-const ANSWERS: u32 = 2;
+/// One may be void, and the others still differ.
+const ANSWERS: u32 = 3;
 
 /// One world.
 #[derive(Clone, Debug)]
@@ -26,6 +27,7 @@ pub struct Spec {
     pub max_attempts: u32,
     pub unmixed_percent: u64,
     pub void_percent: u64,
+    pub on_void: OnVoid,
     /// How many faults there may be.
     pub faults: u32,
     /// Decides verdicts.
@@ -50,12 +52,18 @@ impl Spec {
                 // So long that a wait for it is told from every other.
                 lease_deadline_seconds: 1e6,
                 max_void_share: 1.0,
+                on_void: self.on_void,
                 ..ReplayConfig::default()
             },
             verify_deadline: Duration::from_secs(60),
             seed: 7,
             max_steps: self.max_steps,
         }
+    }
+
+    /// Whether a judged group is trained.
+    pub(super) fn teaches(&self, scored: &ScoredGroup) -> bool {
+        scored.mixed() && (self.on_void == OnVoid::RateRest || !scored.any_void())
     }
 
     pub(super) fn data(&self) -> Vec<Arc<Prompt>> {
