@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use counterpoint_rollout::clock;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
-use reqwest::{Response, StatusCode, Url};
+use reqwest::{Body, Response, StatusCode, Url};
 use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -15,8 +15,9 @@ use super::breaker::{Breaker, Pass};
 use super::failure::Failure;
 use super::options::{HttpOptions, seconds};
 use super::secret::{Environment, Redactor, expand, shown};
+use super::slow::SlowBody;
 use super::tls;
-use crate::VerifierError;
+use crate::{Pace, VerifierError};
 
 /// How many redirects are followed before one reply.
 const MAX_REDIRECTS: usize = 5;
@@ -47,6 +48,8 @@ pub(super) struct Client {
     retries: u32,
     max_reply_bytes: usize,
     deadline: Option<Duration>,
+    /// How slowly to send; as fast as it goes, except in a self-test.
+    pace: Option<Pace>,
 }
 
 impl Client {
@@ -89,7 +92,13 @@ impl Client {
             retries: options.retries,
             max_reply_bytes: options.max_reply_bytes,
             deadline: options.deadline_seconds.map(seconds),
+            pace: None,
         })
+    }
+
+    /// The same client, sending slowly.
+    pub(super) fn paced(self, pace: Option<Pace>) -> Self {
+        Self { pace, ..self }
     }
 
     /// Connects once and hangs up.
@@ -170,7 +179,11 @@ impl Client {
         let mut url = self.url.clone();
         let mut followed = 0;
         loop {
-            let request = self.http.post(url.clone()).headers(self.headers.clone()).body(body.to_vec());
+            let body = match self.pace {
+                None => Body::from(body.to_vec()),
+                Some(pace) => Body::wrap(SlowBody::new(body.to_vec(), pace)),
+            };
+            let request = self.http.post(url.clone()).headers(self.headers.clone()).body(body);
             let response = request.send().await?;
             let status = response.status();
             if status.is_success() {

@@ -31,6 +31,7 @@ mod dialect;
 mod failure;
 mod options;
 mod secret;
+mod slow;
 mod tls;
 
 use std::fmt;
@@ -50,7 +51,7 @@ use self::failure::Failure;
 pub use self::options::HttpOptions;
 pub use self::secret::Secret;
 use self::secret::shown;
-use crate::{Home, Mode, Question, Verifier, VerifierError};
+use crate::{Home, Mode, Pace, Question, Verifier, VerifierError};
 
 /// The verifier of the kind `http`.
 pub struct HttpVerifier {
@@ -59,6 +60,8 @@ pub struct HttpVerifier {
     wire: Arc<Wire>,
     /// From the start, or from the first question after a stop, until a stop.
     client: Mutex<Option<Arc<Client>>>,
+    /// Set in a self-test.
+    pace: Option<Pace>,
 }
 
 impl HttpVerifier {
@@ -70,12 +73,13 @@ impl HttpVerifier {
         let url = options.checked().map_err(VerifierError::Setup)?;
         let HttpOptions { dialect, scores, ref reward_key, .. } = options;
         let wire = Arc::new(Wire { dialect, scores, reward_key: reward_key.clone() });
-        Ok(Self { options, url, wire, client: Mutex::new(None) })
+        Ok(Self { options, url, wire, client: Mutex::new(None), pace: None })
     }
 
     fn build(&self) -> Result<Arc<Client>, VerifierError> {
         let environment = |name: &str| std::env::var(name).ok();
-        Client::build(&self.options, &self.url, &environment).map(Arc::new)
+        let client = Client::build(&self.options, &self.url, &environment)?;
+        Ok(Arc::new(client.paced(self.pace)))
     }
 
     fn slot(&self) -> MutexGuard<'_, Option<Arc<Client>>> {
@@ -220,6 +224,12 @@ impl Verifier for HttpVerifier {
             })
         };
         Some(judgements.into_iter().map(explain).collect())
+    }
+
+    fn slowly(&self, pace: Pace) -> Option<Arc<dyn Verifier>> {
+        // The options were checked when this one was made.
+        let slow = Self::new(self.options.clone()).ok()?;
+        Some(Arc::new(Self { pace: Some(pace), ..slow }))
     }
 
     fn mode(&self) -> Mode {

@@ -1,7 +1,10 @@
 //! The shapes, over a real socket.
 
-use counterpoint_verifier::{Dialect, HttpOptions, Registry, Scores, Verdict, VerifierConfig};
+use std::time::Duration;
+
+use counterpoint_verifier::{Dialect, HttpOptions, Pace, Registry, Scores, Verdict, Verifier, VerifierConfig};
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::server::{Act, Server};
 use crate::{LONG, ask, options, question, verifier};
@@ -43,7 +46,7 @@ async fn a_server_for_openrlhf_works_unchanged() {
 #[tokio::test]
 async fn a_server_for_slime_is_asked_per_sample_and_each_verdict_finds_its_response() {
     let server = Server::start(|_, request| match request.json()["response"].as_str().unwrap() {
-        "4" => Act::After(std::time::Duration::from_millis(50), Box::new(Act::Good("1".into()))),
+        "4" => Act::After(Duration::from_millis(50), Box::new(Act::Good("1".into()))),
         _ => Act::json(json!({"acc": 0, "score": 0.0})),
     });
     let server = server.await;
@@ -87,8 +90,22 @@ async fn a_definition_in_the_configuration_is_enough() {
 }
 
 #[tokio::test]
+async fn for_a_self_test_the_same_request_is_sent_a_few_bytes_at_a_time() {
+    let server = Server::start(|_, request| Act::all_right(request)).await;
+    let pace = Pace { bytes: 16, pause: Duration::from_millis(2) };
+    let (fast, begin) = (verifier(options(server.url())), Instant::now());
+    let slow = fast.slowly(pace).unwrap();
+    assert_eq!(slow.verify(&question()).await, [Verdict::Correct, Verdict::Correct]);
+    let requests = server.requests();
+    let length = requests[0].body.len();
+    assert!(begin.elapsed() >= pace.pause * (length / pace.bytes) as u32, "{:?}", begin.elapsed());
+    assert_eq!(requests[0].header("content-length"), Some(length.to_string().as_str()));
+    assert_eq!(ask(&fast, LONG).await, [Verdict::Correct, Verdict::Correct]);
+    assert_eq!(server.requests()[1].body, requests[0].body);
+}
+
+#[tokio::test]
 async fn an_explanation_has_the_servers_reason() {
-    use counterpoint_verifier::Verifier;
     let server = Server::start(|_, _| {
         Act::json(json!({"items": [
             {"id": "p7/0", "verdict": "void", "reason": "no sandbox"},
