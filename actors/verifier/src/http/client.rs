@@ -33,7 +33,7 @@ const IDLE: Duration = Duration::from_secs(4);
 const FAIR: Duration = Duration::from_secs(1);
 
 /// Taken off the deadline of a question, so that the reason for a void verdict arrives before the deadline does.
-const MARGIN: Duration = Duration::from_millis(50);
+const MARGIN: Duration = Duration::from_millis(100);
 
 /// The client of one server.
 pub(super) struct Client {
@@ -352,7 +352,7 @@ mod tests {
     async fn the_deadline_is_the_questions_less_a_margin_or_the_own_if_that_is_sooner() {
         let (own, none) = (Some(2.0), None);
         for (own, due, left) in
-            [(none, 30_000, 29_950), (none, 100, 90), (none, 0, 0), (own, 30_000, 2_000), (own, 100, 90)]
+            [(none, 30_000, 29_900), (none, 100, 90), (none, 0, 0), (own, 30_000, 2_000), (own, 100, 90)]
         {
             let client = client(HttpOptions { deadline_seconds: own, ..Default::default() });
             let now = Instant::now();

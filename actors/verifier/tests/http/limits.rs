@@ -133,11 +133,14 @@ async fn a_probe_that_is_given_up_does_not_keep_the_breaker_open() {
 }
 
 #[tokio::test]
-async fn under_a_judge_the_reason_arrives_before_its_deadline_and_nothing_is_left_behind() {
+async fn under_a_judge_a_server_that_hangs_costs_the_deadline_and_nothing_is_left_behind() {
     let server = Server::start(|_, _| Act::Hang).await;
     let judge = Judge::new("graders", verifier(options(server.url())), TruncatedPolicy::Judge);
     let judged = judge.question(question(), Duration::from_millis(500)).await;
     assert_eq!(judged.verdicts, [TIMEOUT, TIMEOUT]);
-    assert!(judged.unfinished.is_none(), "the verifier gave up by itself, before it was cut off");
+    // None, since the verifier gives up shortly before; on a busy machine it may have been cut off first.
+    if let Some(mut unfinished) = judged.unfinished {
+        tokio::time::timeout(SOON, unfinished.ended()).await.unwrap();
+    }
     tokio::time::timeout(SOON, server.left()).await.unwrap();
 }
