@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::registry::Kinds;
-use crate::{Dapo, Exact, Math, Process, parse_options};
+use crate::{Dapo, Exact, HttpVerifier, Math, Process, parse_options};
 
 /// Every built-in kind by name.
 pub(crate) fn built_in() -> Kinds {
@@ -11,6 +11,7 @@ pub(crate) fn built_in() -> Kinds {
     kinds.add("exact", |options, _| Ok(Arc::new(parse_options::<Exact>(options)?)));
     kinds.add("dapo", |options, _| Ok(Arc::new(parse_options::<Dapo>(options)?)));
     kinds.add("math", |options, _| Ok(Arc::new(parse_options::<Math>(options)?)));
+    kinds.add("http", |options, _| Ok(Arc::new(HttpVerifier::new(parse_options(options)?)?)));
     kinds.add("process", |options, _| Ok(Arc::new(Process::new(parse_options(options)?)?)));
     kinds
 }
