@@ -36,10 +36,11 @@
 //! registry.register("parity", |_options| Ok(Arc::new(Parity)))?;
 //! # Ok::<(), counterpoint_verifier::VerifierError>(())
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may"))]
 
 mod config;
+mod contain;
 mod error;
 mod exact;
 mod judge;
@@ -47,6 +48,7 @@ mod kinds;
 pub mod math;
 mod options;
 mod pool;
+mod process;
 mod question;
 mod queue;
 mod registry;
@@ -55,12 +57,14 @@ mod self_test;
 
 pub use async_trait::async_trait;
 pub use config::{Definition, TruncatedPolicy, VerifierConfig};
+pub use contain::{Limits, MARKER};
 pub use counterpoint_rollout::{Verdict, VoidReason};
 pub use error::VerifierError;
 pub use exact::{Case, Exact};
 pub use judge::{Judge, Judged, Unfinished};
 pub use options::parse_options;
 pub use pool::{PoolArgs, PoolMsg, VerifierPool};
+pub use process::{Process, ProcessOptions};
 pub use question::{Home, Mode, Question, Verifier};
 pub use queue::Ticket;
 pub use registry::{Parts, Registry};
