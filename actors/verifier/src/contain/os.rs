@@ -8,9 +8,11 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 
 use libc::{c_int, c_uint, c_ulong, pid_t, rlimit};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::process::Command;
 
 /// The most file descriptors that are closed one by one, on a kernel before 5.11 that cannot do it at once.
@@ -156,21 +158,22 @@ pub(super) fn reap(child: pid_t) -> bool {
     unsafe { libc::waitpid(child, std::ptr::null_mut(), libc::WNOHANG) != 0 }
 }
 
-/// A descriptor that becomes readable when the process ends (Linux 5.3).
-pub(super) fn ending_of(process: pid_t) -> io::Result<OwnedFd> {
+/// Waits until a process has ended, reaped or not. An error means that the kernel cannot tell (before Linux 5.3).
+pub(super) async fn ended(process: pid_t) -> io::Result<()> {
     const NO_FLAGS: c_uint = 0;
     // SAFETY: plain system call without pointers.
     let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, process, NO_FLAGS) };
-    let descriptor = check(c_int::try_from(descriptor).unwrap_or(-1))?;
+    let descriptor = match check(c_int::try_from(descriptor).unwrap_or(-1)) {
+        Ok(descriptor) => descriptor,
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
+        Err(error) => return Err(error),
+    };
     // SAFETY: the kernel just made this descriptor for us, and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
-}
-
-/// Whether such a descriptor says that the process has ended.
-pub(super) fn has_ended(descriptor: &OwnedFd) -> bool {
-    let mut poll = libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one valid entry, and the call does not wait.
-    unsafe { libc::poll(&mut poll, 1, 0) > 0 }
+    let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    // SAFETY: an `OwnedFd` is the same open descriptor as long as it lives, and nothing but its drop closes it.
+    let descriptor = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?;
+    // It is readable once the process has ended, also if that was long ago.
+    descriptor.readable().await.map(drop)
 }
 
 /// The effective user of this process.

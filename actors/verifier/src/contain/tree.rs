@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use libc::pid_t;
-use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::os;
@@ -56,15 +55,7 @@ fn kill(doomed: &[Process]) -> Vec<pid_t> {
 
 /// Waits until a process has ended; whether it is reaped is another matter.
 async fn ended(process: pid_t) {
-    match os::ending_of(process) {
-        Ok(descriptor) if os::has_ended(&descriptor) => {}
-        Ok(descriptor) => match AsyncFd::with_interest(descriptor, tokio::io::Interest::READABLE) {
-            // An error of the reactor: the next round looks again.
-            Ok(descriptor) => drop(descriptor.readable().await),
-            Err(_) => sleep(LOOK_AGAIN).await,
-        },
-        // It is gone already.
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
-        Err(_) => sleep(LOOK_AGAIN).await,
+    if os::ended(process).await.is_err() {
+        sleep(LOOK_AGAIN).await;
     }
 }

@@ -166,9 +166,8 @@ impl Slot {
             Fault::Late(late) => {
                 let what = format!("did not answer within its deadline (prompt {:?})", late.question.prompt.id);
                 late.void(VoidReason::Timeout);
-                for innocent in live.talk.take_all() {
-                    self.ask_again(innocent);
-                }
+                // The oldest last, since each goes before those that wait.
+                live.talk.take_all().into_iter().rev().for_each(|innocent| self.ask_again(innocent));
                 what
             }
             Fault::Breach(Breach::Nonsense(what)) => {
