@@ -60,7 +60,7 @@ def serve(judge, group=False):
 def _take_over_the_streams():
     """The protocol's streams, for nobody else: what the judge reads or prints must not get between the lines."""
     requests = os.fdopen(os.dup(0), "r", encoding="utf-8", newline="\n")
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace", newline="\n")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
@@ -70,8 +70,8 @@ def _take_over_the_streams():
 
 
 def _write(replies, message):
-    # allow_nan=False: NaN is no JSON.
-    replies.write(json.dumps(message, allow_nan=False) + "\n")
+    # NaN is no JSON, and half of a surrogate pair, which Python's texts may have, is no UTF-8 (it becomes a question mark).
+    replies.write(json.dumps(message, ensure_ascii=False, allow_nan=False) + "\n")
     replies.flush()
 
 

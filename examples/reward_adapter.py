@@ -146,7 +146,7 @@ def attempt(function):
 def take_over_the_streams():
     """The protocol's streams, for nobody else: what the function reads or prints must not get between the lines."""
     requests = os.fdopen(os.dup(0), "r", encoding="utf-8", newline="\n")
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace", newline="\n")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
@@ -156,7 +156,7 @@ def take_over_the_streams():
 
 
 def write(replies, message):
-    replies.write(json.dumps(message, allow_nan=False) + "\n")
+    replies.write(json.dumps(message, ensure_ascii=False, allow_nan=False) + "\n")
     replies.flush()
 
 
