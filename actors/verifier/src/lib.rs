@@ -39,6 +39,7 @@
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may"))]
 
+mod code;
 mod config;
 mod contain;
 mod error;
@@ -56,6 +57,7 @@ mod scheduler;
 mod self_test;
 
 pub use async_trait::async_trait;
+pub use code::{Code, CodeOptions, Network, WithoutFence};
 pub use config::{Definition, TruncatedPolicy, VerifierConfig};
 pub use contain::{Limits, MARKER};
 pub use counterpoint_rollout::{Verdict, VoidReason};

@@ -40,6 +40,6 @@ impl Limits {
             (libc::RLIMIT_NPROC, self.processes.map(same)),
             (libc::RLIMIT_CORE, Some((0, 0))),
         ];
-        all.into_iter().filter_map(|(name, limit)| limit.map(|(soft, hard)| (name as u32, soft, hard))).collect()
+        all.into_iter().filter_map(|(name, limit)| limit.map(|(soft, hard)| (name, soft, hard))).collect()
     }
 }

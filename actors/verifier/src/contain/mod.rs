@@ -114,6 +114,11 @@ impl Contained {
         }
     }
 
+    /// How long the child was ready to run and had no processor, if it still runs and the kernel says.
+    pub(crate) fn waited_for_processor(&self) -> Option<Duration> {
+        table::waited_for_processor(self.inner.as_ref()?.root()?)
+    }
+
     /// Ends the child and everything that descends from it, leaves no zombie, and removes its private directory. Returns
     /// within seconds. If this is dropped half-way, the rest happens in the background.
     pub(crate) async fn end(mut self) {

@@ -102,7 +102,7 @@ mod tests {
         fs::write(path.join("a/b/file"), "x").unwrap();
         symlink(outside.path(), path.join("a/link")).unwrap();
         symlink("/nowhere", path.join("dangling")).unwrap();
-        fs::set_permissions(path.join("a/b"), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(path.join("a/b"), Permissions::from_mode(0o000)).unwrap();
         drop(scratch);
         assert!(!path.exists());
         assert!(outside.path().join("precious").exists());

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use libc::pid_t;
 
@@ -123,6 +124,12 @@ fn listed_children(parent: pid_t) -> io::Result<Vec<pid_t>> {
         }
     }
     Ok(children)
+}
+
+/// How long a process (its first thread) was ready to run and had no processor, if the kernel says.
+pub(super) fn waited_for_processor(process: pid_t) -> Option<Duration> {
+    let statistics = fs::read_to_string(format!("/proc/{process}/schedstat")).ok()?;
+    statistics.split_ascii_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
 }
 
 /// Every process that can be seen.
