@@ -36,10 +36,12 @@
 //! registry.register("parity", |_options| Ok(Arc::new(Parity)))?;
 //! # Ok::<(), counterpoint_verifier::VerifierError>(())
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may"))]
 
+mod code;
 mod config;
+mod contain;
 mod dapo;
 mod error;
 mod exact;
@@ -57,7 +59,9 @@ mod scheduler;
 mod self_test;
 
 pub use async_trait::async_trait;
+pub use code::{Code, CodeOptions, Network, WithoutFence};
 pub use config::{Definition, TruncatedPolicy, VerifierConfig};
+pub use contain::{Limits, MARKER};
 pub use counterpoint_rollout::{Verdict, VoidReason};
 pub use dapo::{Dapo, DapoStyle};
 pub use error::VerifierError;
