@@ -40,11 +40,16 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may"))]
 
 mod config;
+mod decimal;
 mod error;
 mod exact;
+mod extract;
 mod judge;
 mod kinds;
+mod normal;
+mod numeric;
 mod options;
+mod pattern;
 mod pool;
 mod process;
 mod question;
@@ -56,10 +61,15 @@ mod self_test;
 pub use async_trait::async_trait;
 pub use config::{Definition, TruncatedPolicy, VerifierConfig};
 pub use counterpoint_rollout::{Verdict, VoidReason};
+pub use decimal::Decimal;
 pub use error::VerifierError;
-pub use exact::{Case, Exact};
+pub use exact::Exact;
+pub use extract::Extract;
 pub use judge::{Judge, Judged, Unfinished};
+pub use normal::{Case, Punctuation, UnicodeForm};
+pub use numeric::{Numeric, NumericOptions, Percent, Several};
 pub use options::parse_options;
+pub use pattern::{Decides, GroupName, RegexOptions, RegexVerifier, Take};
 pub use pool::{PoolArgs, PoolMsg, VerifierPool};
 pub use process::{Process, ProcessOptions};
 pub use question::{Home, Mode, Question, Verifier};
