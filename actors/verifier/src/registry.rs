@@ -274,7 +274,13 @@ mod tests {
         let again = registry.register("mine", refuse).unwrap_err();
         assert_eq!(again.to_string(), "`mine` is registered already; choose another name");
         assert!(registry.register("exact", refuse).is_err());
-        assert_eq!(registry.kinds().collect::<Vec<_>>(), ["code", "dapo", "exact", "http", "math", "mine", "process"]);
+        assert_eq!(
+            registry.kinds().collect::<Vec<_>>(),
+            [
+                "choice", "code", "dapo", "exact", "format", "http", "json", "math", "mine", "numeric", "process",
+                "regex"
+            ]
+        );
         let error = |value| registry.build(&config(value)).err().map(|error| error.to_string());
         assert_eq!(error(json!({"name": "mine"})).as_deref(), Some("verifier.name: got {}"));
         let defined = json!({"name": "x", "define": {"x": {"kind": "mine", "k": 1}}});
