@@ -39,6 +39,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may"))]
 
+mod compose;
 mod config;
 mod dapo;
 mod error;
@@ -56,6 +57,10 @@ mod scheduler;
 mod self_test;
 
 pub use async_trait::async_trait;
+pub use compose::{
+    AllOptions, AnyOptions, BySource, BySourceOptions, Combined, First, FirstOptions, Shadow, ShadowOptions,
+    WeightedOptions,
+};
 pub use config::{Definition, TruncatedPolicy, VerifierConfig};
 pub use counterpoint_rollout::{Verdict, VoidReason};
 pub use dapo::{Dapo, DapoStyle};

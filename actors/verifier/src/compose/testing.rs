@@ -1,0 +1,1 @@
+//! Verifiers that misbehave, for the tests of the composites.
