@@ -202,3 +202,128 @@ impl Verifier for Combined {
         Mode::Async
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const RIGHT: Verdict = Verdict::Correct;
+    const WRONG: Verdict = Verdict::Incorrect;
+    const HALF: Verdict = Verdict::Soft(0.5);
+    const LATE: Verdict = Verdict::Void(VoidReason::Timeout);
+    const DEAD: Verdict = Verdict::Void(VoidReason::Crash);
+
+    fn of(rule: &Rule, parts: &[Verdict]) -> Verdict {
+        rule.verdict(&parts.iter().collect::<Vec<_>>())
+    }
+
+    fn weighing(weights: &[f64], threshold: Option<f64>) -> Rule {
+        Rule::Weighted { weights: weights.into(), threshold }
+    }
+
+    #[test]
+    fn all_and_any_hold_their_truth_table() {
+        // Both parts, then what `all` and `any` make of them, in either order of the parts.
+        let table = [
+            (RIGHT, RIGHT, RIGHT, RIGHT),
+            (RIGHT, WRONG, WRONG, RIGHT),
+            (RIGHT, HALF, HALF, RIGHT),
+            (RIGHT, LATE, LATE, RIGHT),
+            (WRONG, WRONG, WRONG, WRONG),
+            (WRONG, HALF, WRONG, HALF),
+            (WRONG, LATE, WRONG, LATE),
+            (HALF, HALF, HALF, HALF),
+            (HALF, LATE, LATE, LATE),
+            (LATE, LATE, LATE, LATE),
+        ];
+        for (a, b, all, any) in table {
+            for parts in [[a.clone(), b.clone()], [b, a]] {
+                assert_eq!(of(&Rule::All, &parts), all, "all of {parts:?}");
+                assert_eq!(of(&Rule::Any, &parts), any, "any of {parts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_void_part_gives_the_reason() {
+        for rule in [Rule::All, Rule::Any, weighing(&[1.0, 1.0, 1.0], None)] {
+            assert_eq!(of(&rule, &[HALF, DEAD, LATE]), DEAD);
+            assert_eq!(of(&rule, &[LATE, HALF, DEAD]), LATE);
+        }
+    }
+
+    #[test]
+    fn weights_count_by_their_ratio_and_a_threshold_makes_right_and_wrong() {
+        let soft = weighing(&[3.0, 1.0], None);
+        assert_eq!(of(&soft, &[RIGHT, WRONG]), Verdict::Soft(0.75));
+        assert_eq!(of(&soft, &[HALF, RIGHT]), Verdict::Soft(0.625));
+        assert_eq!(of(&soft, &[RIGHT, LATE]), LATE);
+        let hard = weighing(&[3.0, 1.0], Some(0.75));
+        assert_eq!(of(&hard, &[RIGHT, WRONG]), RIGHT);
+        assert_eq!(of(&hard, &[WRONG, RIGHT]), WRONG);
+        assert_eq!(of(&hard, &[LATE, RIGHT]), LATE);
+        // 0.1 + 0.7 is below 0.8 in binary fractions.
+        assert_eq!(of(&weighing(&[0.1, 0.7, 0.2], Some(0.8)), &[RIGHT, RIGHT, WRONG]), RIGHT);
+    }
+
+    fn verdict() -> impl Strategy<Value = Verdict> {
+        let soft = (1u8..16).prop_map(|sixteenths| Verdict::Soft(f32::from(sixteenths) / 16.0));
+        prop_oneof![3 => Just(RIGHT), 3 => Just(WRONG), 3 => soft, 1 => Just(LATE), 1 => Just(DEAD)]
+    }
+
+    fn inverse(verdict: &Verdict) -> Verdict {
+        verdict.score().map_or_else(|| verdict.clone(), |score| Verdict::from_score(1.0 - score))
+    }
+
+    proptest! {
+        #[test]
+        fn void_parts_never_decide_and_never_hide_a_decision(parts in prop::collection::vec(verdict(), 1..6)) {
+            let is_void = parts.iter().any(|part| part.score().is_none());
+            let all = of(&Rule::All, &parts);
+            prop_assert_eq!(all == WRONG, parts.contains(&WRONG));
+            prop_assert_eq!(all == RIGHT, parts.iter().all(|part| *part == RIGHT));
+            prop_assert_eq!(all.score().is_none(), is_void && !parts.contains(&WRONG));
+            let any = of(&Rule::Any, &parts);
+            prop_assert_eq!(any == RIGHT, parts.contains(&RIGHT));
+            prop_assert_eq!(any == WRONG, parts.iter().all(|part| *part == WRONG));
+            prop_assert_eq!(any.score().is_none(), is_void && !parts.contains(&RIGHT));
+        }
+
+        #[test]
+        fn any_is_all_of_the_opposites(parts in prop::collection::vec(verdict(), 1..6)) {
+            let opposites: Vec<Verdict> = parts.iter().map(inverse).collect();
+            prop_assert_eq!(of(&Rule::Any, &parts), inverse(&of(&Rule::All, &opposites)));
+        }
+
+        #[test]
+        fn the_order_of_the_parts_changes_no_score(parts in prop::collection::vec(verdict(), 1..6)) {
+            let reversed: Vec<Verdict> = parts.iter().rev().cloned().collect();
+            for rule in [Rule::All, Rule::Any] {
+                prop_assert_eq!(of(&rule, &parts).score(), of(&rule, &reversed).score());
+            }
+        }
+
+        #[test]
+        fn a_mean_lies_between_its_parts_and_ignores_the_scale_of_the_weights(
+            parts in prop::collection::vec((verdict(), 0.001..1000.0), 1..6),
+        ) {
+            let (verdicts, weights): (Vec<Verdict>, Vec<f64>) = parts.into_iter().unzip();
+            let mean = of(&weighing(&weights, None), &verdicts);
+            let scores: Option<Vec<f32>> = verdicts.iter().map(Verdict::score).collect();
+            prop_assert_eq!(mean.score().is_none(), scores.is_none());
+            if let (Some(mean), Some(scores)) = (mean.score(), scores) {
+                let lowest = scores.iter().copied().reduce(f32::min).unwrap();
+                let highest = scores.iter().copied().reduce(f32::max).unwrap();
+                prop_assert!(lowest - 1e-6 <= mean && mean <= highest + 1e-6, "{lowest} {mean} {highest}");
+                // Scores of 0 and 1 alone are exact.
+                prop_assert_eq!(mean == 1.0, lowest == 1.0);
+                prop_assert_eq!(mean == 0.0, highest == 0.0);
+                let tenfold: Vec<f64> = weights.iter().map(|weight| weight * 10.0).collect();
+                let again = of(&weighing(&tenfold, None), &verdicts).score().unwrap();
+                prop_assert!((again - mean).abs() < 1e-6);
+            }
+        }
+    }
+}

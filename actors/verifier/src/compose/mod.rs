@@ -14,8 +14,6 @@ mod combine;
 mod first;
 mod part;
 mod shadow;
-#[cfg(test)]
-mod testing;
 
 use std::sync::Arc;
 

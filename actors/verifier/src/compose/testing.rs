@@ -1,1 +1,0 @@
-//! Verifiers that misbehave, for the tests of the composites.
