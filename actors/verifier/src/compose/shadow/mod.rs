@@ -33,6 +33,9 @@ use crate::{Home, Mode, Pace, Parts, Question, Verifier, VerifierError};
 /// How long the start of the deciding verifier waits for that of the second.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 
+/// A bound that keeps sums of questions far from a semaphore's.
+const MOST_QUESTIONS: usize = 100_000;
+
 /// Options of the kind `shadow`: a second verifier sees the same answers, and does not decide.
 ///
 /// Disagreements are counted in `counterpoint_verifier_shadow_total` (answers by `agreement`: `agree`, `disagree`, `void` if
@@ -109,9 +112,13 @@ impl ShadowOptions {
         if !(0.0..1.0).contains(&self.tolerance) {
             return bad(format!("tolerance: must be at least 0 and below 1, got {}", self.tolerance));
         }
-        let most = Semaphore::MAX_PERMITS / 2;
-        if self.at_once == 0 || self.at_once > most || self.most_waiting > most {
-            return bad(format!("at_once: must be at least 1; at_once and most_waiting at most {most}"));
+        if self.at_once == 0 {
+            return bad("at_once: must be at least 1".into());
+        }
+        for (key, value) in [("at_once", self.at_once), ("most_waiting", self.most_waiting)] {
+            if value > MOST_QUESTIONS {
+                return bad(format!("{key}: must be at most {MOST_QUESTIONS}"));
+            }
         }
         Ok(())
     }
