@@ -3,16 +3,15 @@
 
 mod parts;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use counterpoint_verifier::{Home, Judge, Verdict, VoidReason};
 use metrics::{Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use parts::{Notes, judge, question, refused, verdicts};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 const RIGHT: Verdict = Verdict::Correct;

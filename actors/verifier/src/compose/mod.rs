@@ -6,7 +6,8 @@
 //! rule. Parts are due slightly before the whole, so that the whole can still answer when one of them is late.
 //!
 //! **Limits.** A part that hangs on a thread cannot be killed. Past `verifier.max_abandoned` such threads a part is asked no
-//! more and is void (`unavailable`) until one of them ends. A name stands for a verifier of its own in each composite: two
+//! more and is void (`unavailable`) until one of them ends. Parts that are asked at once are all waited for, also when one
+//! has decided: the whole is as slow as its slowest part. A name stands for a verifier of its own in each composite: two
 //! composites with the same `process` in them run two sets of processes.
 
 mod by_source;
