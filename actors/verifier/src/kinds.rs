@@ -1,7 +1,8 @@
-//! The built-in kinds of verifier: one line each.
+//! The built-in kinds of verifier: one line each; those made of others are in `compose`.
 
 use std::sync::Arc;
 
+use crate::compose;
 use crate::registry::Kinds;
 use crate::{
     Choice, Code, Dapo, Exact, Format, HttpVerifier, Json, Math, Numeric, Process, RegexVerifier, parse_options,
@@ -21,5 +22,6 @@ pub(crate) fn built_in() -> Kinds {
     kinds.add("numeric", |options, _| Ok(Arc::new(Numeric::new(parse_options(options)?)?)));
     kinds.add("process", |options, _| Ok(Arc::new(Process::new(parse_options(options)?)?)));
     kinds.add("regex", |options, _| Ok(Arc::new(RegexVerifier::new(parse_options(options)?)?)));
+    compose::add(&mut kinds);
     kinds
 }

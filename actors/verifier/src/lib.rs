@@ -41,6 +41,7 @@
 
 mod choice;
 mod code;
+mod compose;
 mod config;
 mod contain;
 mod dapo;
@@ -69,6 +70,10 @@ mod self_test;
 pub use async_trait::async_trait;
 pub use choice::{Choice, ChoiceOptions, Numbers};
 pub use code::{Code, CodeOptions, Network, WithoutFence};
+pub use compose::{
+    AllOptions, AnyOptions, BySource, BySourceOptions, Combined, First, FirstOptions, Shadow, ShadowOptions,
+    WeightedOptions,
+};
 pub use config::{Definition, TruncatedPolicy, VerifierConfig};
 pub use contain::{Limits, MARKER};
 pub use counterpoint_rollout::{Verdict, VoidReason};

@@ -159,6 +159,11 @@ impl<'a> Parts<'a> {
         }
     }
 
+    /// How many judgements of one part may hang: `verifier.max_abandoned`.
+    pub(crate) fn max_abandoned(&self) -> usize {
+        self.config.max_abandoned
+    }
+
     fn plain(&self, kind: &str) -> Result<Arc<dyn Verifier>, VerifierError> {
         match self.registry.kinds.0.get(kind) {
             Some(factory) => factory(Value::Object(Map::new()), self),
@@ -277,8 +282,24 @@ mod tests {
         assert_eq!(
             registry.kinds().collect::<Vec<_>>(),
             [
-                "choice", "code", "dapo", "exact", "format", "http", "json", "math", "mine", "numeric", "process",
-                "regex"
+                "all",
+                "any",
+                "by_source",
+                "choice",
+                "code",
+                "dapo",
+                "exact",
+                "first",
+                "format",
+                "http",
+                "json",
+                "math",
+                "mine",
+                "numeric",
+                "process",
+                "regex",
+                "shadow",
+                "weighted"
             ]
         );
         let error = |value| registry.build(&config(value)).err().map(|error| error.to_string());
