@@ -94,12 +94,11 @@ impl Part {
         let left = due.saturating_duration_since(Instant::now());
         let (verdicts, explained) = tokio::join!(self.ask(question, due), self.judge.explain(question.clone(), left));
         let mut explained = explained.into_iter().flatten();
-        let mut shown = |verdict: &Verdict| with_verdict(&self.name, verdict, explained.next());
-        verdicts
-            .into_iter()
-            .map(|verdict| (shown(&verdict), verdict))
-            .map(|(shown, verdict)| (verdict, shown))
-            .collect()
+        let shown = |verdict: Verdict| {
+            let shown = with_verdict(&self.name, &verdict, explained.next());
+            (verdict, shown)
+        };
+        verdicts.into_iter().map(shown).collect()
     }
 
     /// The same part, spoken to slowly, if its kind allows it.
