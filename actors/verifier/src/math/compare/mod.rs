@@ -12,6 +12,7 @@
 //! defined: `\ln x^2` is `2\ln x`, but `\sqrt{x^2}` is not `x`.
 
 mod collections;
+mod elementary;
 mod evaluate;
 mod exact;
 mod fast;
@@ -22,6 +23,7 @@ mod names;
 mod numeric;
 mod points;
 mod precise;
+mod real;
 mod region;
 mod relations;
 mod scalar;

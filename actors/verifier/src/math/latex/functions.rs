@@ -1,7 +1,8 @@
 //! Named functions: `\sin^2 2x`, `\log_2 8`, `\gcd(12, 18)`, and what belongs to their argument where no bracket says so.
 
-use super::grammar::{list, one_or};
+use super::grammar::one_or;
 use super::input::{Input, Parsed, accept, expect, fail, nested, next, peek, peek_at};
+use super::lists::list;
 use super::operands::{argument, exponent, factor, group, primary, whole_number};
 use super::token::{Fence, Kind, Side};
 use crate::math::{Constant, Expr, Function};

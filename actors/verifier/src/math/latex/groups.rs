@@ -1,7 +1,8 @@
 //! What stands in brackets, braces, bars and environments.
 
-use super::grammar::{item, list, one_or, opens_reversed};
+use super::grammar::{item, one_or};
 use super::input::{Input, Parsed, Within, accept, expect, fail, nested, next, peek, peek_at, rest};
+use super::lists::{list, opens_reversed};
 use super::token::{Fence, Kind, Side};
 use crate::math::{Bracket, Expr, Function};
 

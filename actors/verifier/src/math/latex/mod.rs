@@ -10,8 +10,10 @@ mod grammar;
 mod groups;
 mod input;
 mod lexer;
+mod lists;
 mod numerals;
 mod operands;
+mod products;
 mod repair;
 #[cfg(test)]
 mod tests;
@@ -91,7 +93,7 @@ pub fn read(text: &str, style: Style, alternative: bool, budget: &mut Budget) ->
     let tokens = strip_layout(lexer::tokens(text, budget)?);
     let (tokens, commas) = numerals::join(text, tokens, style, alternative);
     let meant = conclusion(&tokens);
-    let (result, marks) = grammar::answer(text, meant, alternative, budget);
+    let (result, marks) = lists::answer(text, meant, alternative, budget);
     match result {
         Ok(expr) if within_depth(&expr, DEEPEST) => Ok(Reading { expr, ambiguous: commas || marks }),
         Ok(_) | Err(Failure::Budget) => Err(ParseError::Budget),

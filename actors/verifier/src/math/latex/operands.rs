@@ -5,9 +5,11 @@ use dashu::integer::{IBig, UBig};
 use dashu::rational::RBig;
 
 use super::functions::apply;
-use super::grammar::{list, one_or, product, sum};
+use super::grammar::{one_or, sum};
 use super::groups::{bars, braces, brackets, environment};
 use super::input::{Failure, Input, Parsed, accept, expect, fail, nested, next, peek, peek_at, rest};
+use super::lists::list;
+use super::products::product;
 use super::token::{Fence, Kind, Numeral};
 use crate::math::{Constant, Expr, Function, Number};
 
