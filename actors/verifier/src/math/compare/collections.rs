@@ -15,7 +15,7 @@ impl Comparison<'_> {
         match (a, b) {
             (Set(x) | List(x), Set(y) | List(y)) => self.elements(x, y),
             (Bracketed(..), Bracketed(..)) => self.tuples(a, b),
-            (Bracketed(left, x, right), Set(y) | List(y)) | (Set(y) | List(y), Bracketed(left, x, right)) => {
+            (Bracketed(left, x, right), List(y)) | (List(y), Bracketed(left, x, right)) => {
                 let is_tuple = x.len() > 2 || (*left, *right) == (Bracket::Round, Bracket::Round);
                 let found = if is_tuple { self.in_order(x, y)? } else { None };
                 if found.is_some() { Ok(found) } else { self.regions(a, b) }

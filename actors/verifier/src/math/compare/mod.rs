@@ -39,6 +39,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Budget, Expr, OverBudget, Relation};
+pub(super) use tree::substituted;
+
+/// What the parser adds to the name of a parameter that is said to be any integer.
+pub(super) const INTEGER_MARK: &str = "∈ℤ";
 
 /// How answers are compared.
 ///
@@ -162,7 +166,24 @@ type Verdict = Result<Option<Rule>, OverBudget>;
 pub fn equal(truth: &Expr, answer: &Expr, options: &Compare, budget: &mut Budget) -> Verdict {
     tree::admit(truth, budget)?;
     tree::admit(answer, budget)?;
-    Comparison { options, budget }.same(truth, answer)
+    match same_parameter(truth, answer) {
+        Some((truth, answer)) => Comparison { options, budget }.same(&truth, &answer),
+        None => Comparison { options, budget }.same(truth, answer),
+    }
+}
+
+/// `2k\pi` for all integers k is `2n\pi` for all integers n, and where only one says that they are integers the names must agree.
+/// `None` if neither says so.
+fn same_parameter(a: &Expr, b: &Expr) -> Option<(Expr, Expr)> {
+    let marked =
+        |expr: &Expr| tree::names_in(expr).into_iter().find(|name| name.ends_with(INTEGER_MARK)).map(str::to_owned);
+    let bare = |name: &str| Expr::Symbol(name.trim_end_matches(INTEGER_MARK).to_owned());
+    match (marked(a), marked(b)) {
+        (None, None) => None,
+        (Some(name), Some(other)) => Some((a.clone(), substituted(b, &other, &Expr::Symbol(name)))),
+        (Some(name), None) => Some((substituted(a, &name, &bare(&name)), b.clone())),
+        (None, Some(name)) => Some((a.clone(), substituted(b, &name, &bare(&name)))),
+    }
 }
 
 /// One comparison under way. The rules are its methods, each file those of one kind of object.

@@ -63,6 +63,12 @@ impl Comparison<'_> {
         {
             return Ok(None);
         }
+        // `(1, 2), (3, 4)` are intervals only beside what cannot be a point.
+        let pairs = |expr: &Expr| matches!(expr, Expr::List(items) if items.iter().all(is_pair));
+        let is_tuple = |expr: &Expr| pairs(expr) || is_pair(expr);
+        if pairs(a) && is_tuple(b) || is_tuple(a) && pairs(b) {
+            return Ok(None);
+        }
         let Some(x) = made(self.region(a))? else { return Ok(None) };
         let Some(y) = made(self.region(b))? else { return Ok(None) };
         if x.len() != y.len() {
@@ -153,8 +159,14 @@ impl Comparison<'_> {
         Ok(region)
     }
 
-    /// Several relations of one unknown: `x > 1, x < 2` holds at once, `x < 1 or x > 2` cannot, and `or` is not told from a comma.
+    /// Points, or intervals, or several relations of one unknown: `x > 1, x < 2` holds at once, `x < 1 or x > 2` cannot, and `or` is not told from a comma.
     fn alternatives(&mut self, items: &[Expr]) -> Made<Region> {
+        if items.iter().all(is_pair) {
+            return self.region_of(&Expr::Union(items.to_vec()));
+        }
+        if !items.iter().any(|item| matches!(item, Expr::Relation(..)) || super::is_collection(item)) {
+            return self.region_of(&Expr::Set(items.to_vec()));
+        }
         if !items.iter().all(|item| matches!(item, Expr::Relation(..))) {
             return Err(Stop::NoRegion);
         }
@@ -431,6 +443,10 @@ impl Comparison<'_> {
     }
 }
 
+fn is_pair(expr: &Expr) -> bool {
+    matches!(expr, Expr::Bracketed(_, ends, _) if ends.len() == 2)
+}
+
 fn everything() -> Region {
     vec![Interval { low: NOWHERE, high: NOWHERE }]
 }
@@ -461,7 +477,8 @@ fn unknown(expr: &Expr) -> Option<Expr> {
     match expr {
         Expr::Relation(first, rest) => {
             let mut sides = std::iter::once(&**first).chain(rest.iter().map(|(_, side)| side));
-            if let Some(name) = sides.find(|side| tree::is_name(side)) {
+            let absolute = |side: &Expr| matches!(side, Expr::Apply(Function::Abs, _));
+            if let Some(name) = sides.find(|side| tree::is_name(side) && !absolute(side)) {
                 return Some(name.clone());
             }
             match tree::names_in(expr).as_slice() {

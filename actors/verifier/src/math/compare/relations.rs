@@ -66,6 +66,12 @@ impl Comparison<'_> {
                 self.record_against(items, value)
             }
             (Claim::Record(x), Claim::Record(y)) => self.records(x, y),
+            (Claim::Record(items), Claim::Given(name, values @ Expr::List(_)))
+            | (Claim::Given(name, values @ Expr::List(_)), Claim::Record(items))
+                if numbered(items).is_some_and(|base| matches!(name, Expr::Symbol(name) if *name == base)) =>
+            {
+                self.record_against(items, values)
+            }
             (Claim::Record(items), Claim::Given(names, values))
             | (Claim::Given(names, values), Claim::Record(items)) => match paired(names, values) {
                 Some(other) => self.records(items, &other),
@@ -159,6 +165,9 @@ impl Comparison<'_> {
         if self.is_same(m, n)? {
             return Ok(self.same(x, y)?.map(|_| Rule::Assignment));
         }
+        if let Some((x, y)) = same_function(m, x, n, y) {
+            return Ok(self.same(&x, &y)?.map(|_| Rule::Assignment));
+        }
         if let (Some(a), Some(b)) = (paired(m, x), paired(n, y)) {
             return self.records(&a, &b);
         }
@@ -194,7 +203,7 @@ impl Comparison<'_> {
         let values: Vec<Expr> = items.iter().map(|(_, value)| value.clone()).collect();
         let found = match value {
             Expr::Set(other) | Expr::List(other) => {
-                if are_numbered(items) {
+                if numbered(items).is_some() {
                     return self.same(&Expr::List(values), value);
                 }
                 self.in_order(&values, &collections::flattened(other))?
@@ -362,6 +371,22 @@ fn says_where(expr: &Expr) -> bool {
     }
 }
 
+/// `f(t) = t^2` and `f(x) = x^2` are one function, and so is `y = x^2`: both right sides with the same argument.
+fn same_function(m: &Expr, x: &Expr, n: &Expr, y: &Expr) -> Option<(Expr, Expr)> {
+    match (m, n) {
+        (Expr::Call(f, a), Expr::Call(g, b)) if f == g => match (a.as_slice(), b.as_slice()) {
+            ([a @ Expr::Symbol(_)], [Expr::Symbol(b)]) => Some((x.clone(), tree::substituted(y, b, a))),
+            _ => None,
+        },
+        (Expr::Call(_, arguments), Expr::Symbol(value)) | (Expr::Symbol(value), Expr::Call(_, arguments))
+            if value == "y" && matches!(arguments.as_slice(), [Expr::Symbol(name)] if name != "y") =>
+        {
+            Some((x.clone(), y.clone()))
+        }
+        _ => None,
+    }
+}
+
 /// `(x, y) = (1, 2)` as a record.
 fn paired(names: &Expr, values: &Expr) -> Option<Vec<(Expr, Expr)>> {
     match (names, values) {
@@ -386,14 +411,12 @@ fn distinct(given: &[(Expr, Expr)]) -> usize {
     names.len()
 }
 
-/// x_1, x_2, …: one letter, numbered.
-fn are_numbered(items: &[(Expr, Expr)]) -> bool {
-    let base = |name: &Expr| match name {
-        Expr::Symbol(name) => name.split_once('_').map(|(base, _)| base.to_owned()),
-        _ => None,
-    };
-    let bases: Vec<_> = items.iter().map(|(name, _)| base(name)).collect();
-    bases.iter().all(|base| base.is_some() && *base == bases[0])
+/// x_1, x_2, …: the letter, if it is one.
+fn numbered(items: &[(Expr, Expr)]) -> Option<&str> {
+    let (Expr::Symbol(first), _) = items.first()? else { return None };
+    let (letter, _) = first.split_once('_')?;
+    let same = |(name, _): &(Expr, Expr)| matches!(name, Expr::Symbol(name) if name.split_once('_').is_some_and(|(base, _)| base == letter));
+    items.iter().all(same).then_some(letter)
 }
 
 fn links(claim: &Claim) -> Option<Vec<Link>> {

@@ -1,7 +1,9 @@
 //! Words: equal up to case, punctuation and spaces.
 
+use dashu::rational::RBig;
+
 use super::{Comparison, Rule, Verdict};
-use crate::math::{Constant, Expr};
+use crate::math::{Constant, Expr, Number};
 
 /// Ways to say that there is nothing: each also equals the empty set.
 const NOTHING: [&str; 8] = [
@@ -19,12 +21,71 @@ const NOTHING: [&str; 8] = [
 const SAME: [(&str, &str); 3] =
     [("dne", "doesnotexist"), ("infinitely", "infinitelymany"), ("cannotbedetermined", "undetermined")];
 
+/// Ways to say that a real number may be any.
+const EVERYTHING: [&str; 8] = [
+    "allrealnumbers",
+    "allreals",
+    "realnumbers",
+    "anyrealnumber",
+    "setofallrealnumbers",
+    "setofrealnumbers",
+    "allrealvalues",
+    "allrealnumbersx",
+];
+
+/// Numbers in words.
+const NUMBERS: [&str; 21] = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+    "twenty",
+];
+
+/// Fractions in words: numerator and denominator.
+const FRACTIONS: [(&str, u32, u32); 9] = [
+    ("half", 1, 2),
+    ("onehalf", 1, 2),
+    ("onethird", 1, 3),
+    ("twothirds", 2, 3),
+    ("onefourth", 1, 4),
+    ("onequarter", 1, 4),
+    ("threefourths", 3, 4),
+    ("threequarters", 3, 4),
+    ("onefifth", 1, 5),
+];
+
 impl Comparison<'_> {
     /// `None` unless both are words, at least one of them written as such.
     pub(super) fn words(&mut self, a: &Expr, b: &Expr) -> Option<Verdict> {
         let is_text = |expr: &Expr| matches!(expr, Expr::Text(_));
         if !is_text(a) && !is_text(b) {
-            return None;
+            let same = (is_segment(a) || is_segment(b)) && words_of(a).is_some_and(|a| words_of(b) == Some(a));
+            return same.then_some(Ok(Some(Rule::Words)));
+        }
+        if !is_text(a) || !is_text(b) {
+            let (text, other) = if is_text(a) { (a, b) } else { (b, a) };
+            if let Some(meant) = words_of(text).and_then(|text| meaning(&text))
+                && words_of(other).is_none()
+            {
+                return Some(self.same(&meant, other));
+            }
         }
         if let Expr::Set(items) = if is_text(a) { b } else { a }
             && items.is_empty()
@@ -40,6 +101,26 @@ impl Comparison<'_> {
         let same = !a.is_empty() && a == b || nothing(&a) && nothing(&b);
         Some(Ok(same.then_some(Rule::Words)))
     }
+}
+
+/// The object that words name.
+fn meaning(text: &str) -> Option<Expr> {
+    if EVERYTHING.contains(&text) {
+        return Some(Expr::NumberSet('R'));
+    }
+    let number = |above: u32, below: u32| {
+        let value = RBig::from_parts(above.into(), below.into());
+        Expr::Number(Number { value, decimals: None, repeating: false })
+    };
+    if let Some(value) = NUMBERS.iter().position(|word| *word == text) {
+        return Some(number(value as u32, 1));
+    }
+    FRACTIONS.iter().find(|(word, ..)| *word == text).map(|(_, above, below)| number(*above, *below))
+}
+
+/// `AB` under a bar or in words: the name of a segment or figure.
+fn is_segment(expr: &Expr) -> bool {
+    matches!(expr, Expr::Symbol(name) if name.len() > 1 && name.bytes().all(|b| b.is_ascii_uppercase()))
 }
 
 /// The letter that stands for a constant.

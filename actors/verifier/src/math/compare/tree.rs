@@ -85,7 +85,7 @@ pub(super) fn admit(expr: &Expr, budget: &mut Budget) -> Result<(), OverBudget> 
 }
 
 /// Every occurrence of a name replaced by a value.
-pub(super) fn substituted(expr: &Expr, name: &str, value: &Expr) -> Expr {
+pub(in crate::math) fn substituted(expr: &Expr, name: &str, value: &Expr) -> Expr {
     match expr {
         Expr::Symbol(known) if known == name => value.clone(),
         _ => rebuilt(expr, |part| substituted(part, name, value)),

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 /// A value: digits with separators, operators between them, a currency before and a percent sign behind.
-const VALUE: &str = r"[-+−–]?[$€£¥₹]?\(?[-+−–]?(?:\d|\.\d)[\d.,]*(?:\s?[-+*/^×÷−–()]\s?[-+*/^×÷−–()]*(?:\d[\d.,]*)?)*(?:[ ]\d{3}(?:[ .,]|$))*";
+const VALUE: &str = r"[-+−–]?(?:\\?[$€£¥₹])?\(?[-+−–]?(?:\d|\.\d)[\d.,]*(?:\s?[-+*/^×÷−–()]\s?[-+*/^×÷−–()]*(?:\d[\d.,]*)?)*(?:[ ]\d{3}(?:[ .,]|$))*";
 
 /// The value at the start of a text.
 static LEADING: LazyLock<Option<Regex>> =
@@ -19,7 +19,7 @@ static ANYWHERE: LazyLock<Option<Regex>> = LazyLock::new(|| {
 
 /// A number alone.
 static NUMBER: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r"(?:^|[\s=:≈~>(\[*/+×[^\x00-\x7f]])(?P<value>[-−]?[$€£¥₹]?(?:\d{1,3}(?:[ ,]\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?|\.\d+)(?:\s*(?:\\?%|[Pp]ercent(?:age)?|[Pp]ct))?)").ok()
+    Regex::new(r"(?:^|[\s=:≈~>(\[*/+×[^\x00-\x7f]])(?P<value>[-−]?(?:\\?[$€£¥₹])?(?:\d{1,3}(?:[ ,]\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?|\.\d+)(?:\s*(?:\\?%|[Pp]ercent(?:age)?|[Pp]ct))?)").ok()
 });
 
 /// A fraction in LaTeX without delimiters around it.

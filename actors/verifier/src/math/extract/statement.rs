@@ -142,7 +142,7 @@ fn sentence(text: &str) -> &str {
     let mut display = false;
     for (at, c) in text.char_indices() {
         match c {
-            '$' => formula = !formula,
+            '$' if !text[..at].ends_with('\\') => formula = !formula,
             '\\' if text[at..].starts_with("\\[") => display = true,
             '\\' if text[at..].starts_with("\\]") => display = false,
             '\n' if !display && !text[..at].trim_end().ends_with("$$") => {

@@ -77,7 +77,8 @@ pub(super) fn braces(i: &mut Input<'_, '_>) -> Parsed {
     }
     let set = set(i, Kind::GroupClose)?;
     match set {
-        Expr::Set(mut items) if items.len() == 1 => Ok(items.remove(0)),
+        // The braces do not show: `{1, 2}` is typeset as a list.
+        Expr::Set(items) => Ok(one_or(Expr::List, items)),
         set => Ok(set),
     }
 }

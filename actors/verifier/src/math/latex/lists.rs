@@ -3,7 +3,9 @@
 use super::grammar::item;
 use super::groups::as_tuple;
 use super::input::{Failure, Input, Parsed, accept, fail, input, next, peek, peek_at, rest};
+use super::operands::whole_number;
 use super::token::{Fence, Kind, Token};
+use crate::math::compare::{INTEGER_MARK, substituted};
 use crate::math::{Budget, Expr, Relation};
 
 /// The whole answer, and whether something in it is ambiguous.
@@ -120,7 +122,8 @@ pub(super) fn list(i: &mut Input<'_, '_>) -> Parsed<Vec<Expr>> {
     let mut items = Vec::new();
     separators(i);
     while !ends_list(i) {
-        items.push(item(i)?);
+        let item = item(i)?;
+        push_item(&mut items, item);
         if !(separators(i) || condition_follows(i) && next(i).is_ok()) {
             break;
         }
@@ -143,21 +146,57 @@ pub(super) fn condition_follows(i: &Input<'_, '_>) -> bool {
     }
 }
 
-/// `k\pi, k \in \mathbb{Z}` are the multiples of π: that the parameter is an integer goes without saying.
+/// `k\pi, k \in \mathbb{Z}` are the multiples of π: that the parameter is an integer its name then says.
 fn drop_parameters(items: &mut Vec<Expr>) {
-    let is_integer = |item: &Expr| match item {
+    if let Some(name) = items.last().and_then(integer_parameter)
+        && items[0] != Expr::Symbol(name.clone())
+        && items[..items.len() - 1].iter().any(|item| mentions(item, &name))
+    {
+        items.pop();
+        let marked = Expr::Symbol(format!("{name}{INTEGER_MARK}"));
+        for item in items {
+            *item = substituted(item, &name, &marked);
+        }
+    }
+}
+
+/// `k \in \mathbb{Z}`: the name.
+fn integer_parameter(item: &Expr) -> Option<String> {
+    match item {
         Expr::Relation(name, chain) => match (&**name, chain.as_slice()) {
             (Expr::Symbol(name), [(Relation::In, Expr::NumberSet('Z' | 'N'))]) => Some(name.clone()),
             _ => None,
         },
         _ => None,
-    };
-    if let Some(name) = items.last().and_then(is_integer)
-        && items[0] != Expr::Symbol(name.clone())
-        && items[..items.len() - 1].iter().any(|item| mentions(item, &name))
-    {
-        items.pop();
     }
+}
+
+/// `2k\pi (k \in \mathbb{Z})`: the condition in brackets behind a term becomes an item of its own.
+fn push_item(items: &mut Vec<Expr>, mut item: Expr) {
+    let value = match &mut item {
+        Expr::Relation(_, chain) => chain.last_mut().map(|(_, side)| side),
+        value => Some(value),
+    };
+    let term = match value {
+        Some(Expr::Sum(terms)) => terms.last_mut(),
+        other => other,
+    };
+    let term = match term {
+        Some(Expr::Negate(term)) => Some(&mut **term),
+        other => other,
+    };
+    let mut condition = None;
+    if let Some(Expr::Product(factors)) = term
+        && factors.len() > 1
+        && factors.last().and_then(integer_parameter).is_some()
+    {
+        condition = factors.pop();
+        if factors.len() == 1 {
+            factors.push(whole_number(1));
+        }
+    }
+    items.push(item);
+    items.extend(condition);
 }
 
 fn mentions(expr: &Expr, name: &str) -> bool {

@@ -11,7 +11,7 @@ use super::input::{Failure, Input, Parsed, accept, expect, fail, nested, next, p
 use super::lists::list;
 use super::products::product;
 use super::token::{Fence, Kind, Numeral};
-use crate::math::{Constant, Expr, Function, Number};
+use crate::math::{Constant, Expr, Function, Number, Relation};
 
 /// The most powers, factorials and percent signs behind one operand.
 const LONGEST_TAIL: usize = 6;
@@ -78,7 +78,25 @@ fn power(i: &mut Input<'_, '_>, base: Expr) -> Parsed {
         };
     }
     let exponent = nested(i, Default::default(), exponent)?;
+    if let (Expr::Symbol(name), Expr::Number(_)) = (&base, &exponent)
+        && let Some(n) = name.strip_prefix("C_").and_then(|n| n.parse().ok())
+    {
+        i.state.ambiguous = true;
+        if i.state.alternative {
+            return Ok(Expr::Binomial(Box::new(whole_number(n)), Box::new(exponent)));
+        }
+    }
     Ok(Expr::Power(Box::new(base), Box::new(exponent)))
+}
+
+/// `{}_{n}C_{k}`, `^{n}C_{k}`: a binomial coefficient.
+fn choose(i: &mut Input<'_, '_>) -> Parsed {
+    next(i)?;
+    let n = argument(i)?;
+    expect(i, Kind::Letter('C'))?;
+    expect(i, Kind::Underscore)?;
+    let k = argument(i)?;
+    Ok(Expr::Binomial(Box::new(n), Box::new(k)))
 }
 
 /// An exponent: a group, or a sign and an operand; further powers belong to it.
@@ -106,21 +124,31 @@ fn degrees(i: &mut Input<'_, '_>, value: Expr) -> Parsed {
             Kind::Letter('F') | Kind::Word("F" | "Fahrenheit" | "fahrenheit") => Some('F'),
             _ => None,
         },
-        [number, prime, ..] if prime.kind == Kind::Prime => match number.kind {
-            Kind::Number(minutes) if minutes.is_digits() => {
-                next(i)?;
-                next(i)?;
-                let Some(minutes) = literal(minutes) else { return fail(i) };
-                let part = Expr::Quotient(Box::new(Expr::Number(minutes)), Box::new(whole_number(60)));
-                return Ok(Expr::Degrees(Box::new(Expr::Sum(vec![value, part]))));
-            }
-            _ => None,
-        },
         _ => None,
     };
-    let Some(scale) = scale else { return Ok(Expr::Degrees(Box::new(value))) };
+    let Some(scale) = scale else { return with_minutes(i, value) };
     next(i)?;
     Ok(Expr::Unit(Box::new(value), format!("°{scale}")))
+}
+
+/// `45^\circ 30'`, `45^\circ 30^{\prime}`: the minutes behind degrees, if any.
+fn with_minutes(i: &mut Input<'_, '_>, degrees: Expr) -> Parsed {
+    let kinds: Vec<Kind<'_>> = rest(i).iter().take(5).map(|token| token.kind).collect();
+    let (minutes, length) = match kinds.as_slice() {
+        [Kind::Number(minutes), Kind::Prime, ..] => (*minutes, 2),
+        [Kind::Number(minutes), Kind::Caret, Kind::Prime, ..] => (*minutes, 3),
+        [Kind::Number(minutes), Kind::Caret, Kind::GroupOpen, Kind::Prime, Kind::GroupClose] => (*minutes, 5),
+        _ => return Ok(Expr::Degrees(Box::new(degrees))),
+    };
+    if !minutes.is_digits() {
+        return Ok(Expr::Degrees(Box::new(degrees)));
+    }
+    for _ in 0..length {
+        next(i)?;
+    }
+    let Some(minutes) = literal(minutes) else { return fail(i) };
+    let part = Expr::Quotient(Box::new(Expr::Number(minutes)), Box::new(whole_number(60)));
+    Ok(Expr::Degrees(Box::new(Expr::Sum(vec![degrees, part]))))
 }
 
 /// A subscript behind something other than a symbol: the base of a numeral, else part of nothing and refused.
@@ -211,6 +239,7 @@ pub(super) fn primary(i: &mut Input<'_, '_>) -> Parsed {
         }
         Kind::Sqrt | Kind::Cbrt => root(i),
         Kind::Overline => overline(i),
+        Kind::Caret | Kind::Underscore => choose(i),
         Kind::Big(name) => big(i, name),
         Kind::NumberSet(letter) => {
             next(i)?;
@@ -226,7 +255,9 @@ pub(super) fn primary(i: &mut Input<'_, '_>) -> Parsed {
         }
         Kind::Currency(sign) => {
             next(i)?;
+            let negative = accept(i, Kind::Minus);
             let value = nested(i, i.state.within, product)?;
+            let value = if negative { Expr::Negate(Box::new(value)) } else { value };
             Ok(Expr::Unit(Box::new(value), sign.to_owned()))
         }
         Kind::Open(_) | Kind::Close(Fence::Square) => brackets(i),
@@ -387,6 +418,13 @@ fn symbol(i: &mut Input<'_, '_>) -> Parsed {
         }
         name.push_str("^{-1}");
     }
+    if let Some(length) = statement_of_chance(i, &name) {
+        let (first, last) = (rest(i)[0], rest(i)[length - 1]);
+        for _ in 0..length {
+            next(i)?;
+        }
+        return Ok(Expr::Symbol(format!("{name}{}", &i.state.text[first.at..last.end])));
+    }
     if calls(i, function) {
         let arguments = nested(i, Default::default(), arguments)?;
         return Ok(Expr::Call(name, arguments));
@@ -414,6 +452,19 @@ fn inverse_mark(i: &Input<'_, '_>) -> Option<usize> {
         }
         _ => None,
     }
+}
+
+/// `P(X = 4) =`, `E[X] =`: a probability or mean that is said to be something; how many tokens its brackets hold, them included.
+fn statement_of_chance(i: &Input<'_, '_>, name: &str) -> Option<usize> {
+    const LONGEST: usize = 24;
+    let close = match (name, peek(i)?) {
+        ("P" | "Pr" | "E" | "V", Kind::Open(Fence::Round)) => Kind::Close(Fence::Round),
+        ("P" | "Pr" | "E" | "V", Kind::Open(Fence::Square)) => Kind::Close(Fence::Square),
+        _ => return None,
+    };
+    let length = rest(i).iter().take(LONGEST).position(|token| token.kind == close)? + 1;
+    let says = matches!(peek_at(i, length)?, Kind::Relation(Relation::Equal | Relation::Approximately));
+    (says && !rest(i)[1..length].iter().any(|token| matches!(token.kind, Kind::Open(_)))).then_some(length)
 }
 
 /// Whether a bracket with arguments follows. Letters that seldom name functions do so in `P(x) =`.

@@ -42,7 +42,11 @@ pub(super) fn product(i: &mut Input<'_, '_>) -> Parsed {
             return Err(Failure::Budget);
         }
     }
-    unit(i, point(factors))
+    if let Some((value, unit)) = fraction_of_units(&factors) {
+        return Ok(Expr::Unit(Box::new(value), unit));
+    }
+    let value = point(i, factors);
+    unit(i, value)
 }
 
 fn signed_factor(i: &mut Input<'_, '_>) -> Parsed {
@@ -100,27 +104,63 @@ fn push_beside(factors: &mut Vec<Expr>, factor: Expr, fraction: bool) {
         },
         _ => false,
     };
-    match factors.pop() {
-        Some(Expr::Number(whole)) if fraction && whole.is_whole() && proper(&factor) => {
-            factors.push(Expr::Mixed(Box::new(Expr::Number(whole)), Box::new(factor)));
+    let mixed = |whole, part| Box::new(Expr::Mixed(Box::new(Expr::Number(whole)), Box::new(part)));
+    match (factors.pop(), factor) {
+        (Some(Expr::Number(whole)), part) if fraction && whole.is_whole() && proper(&part) => {
+            factors.push(*mixed(whole, part));
         }
-        last => {
+        // What stands behind the fraction belongs to the whole number too: `33\frac13\%`.
+        (Some(Expr::Number(whole)), Expr::Percent(part)) if fraction && whole.is_whole() && proper(&part) => {
+            factors.push(Expr::Percent(mixed(whole, *part)));
+        }
+        (Some(Expr::Number(whole)), Expr::Degrees(part)) if fraction && whole.is_whole() && proper(&part) => {
+            factors.push(Expr::Degrees(mixed(whole, *part)));
+        }
+        (last, factor) => {
             factors.extend(last);
             factors.push(factor);
         }
     }
 }
 
-/// `A(1, 2)` is a point with its name.
-fn point(mut factors: Vec<Expr>) -> Expr {
-    if let [Expr::Symbol(name), Expr::Bracketed(_, items, _)] = factors.as_slice()
-        && items.len() > 1
-        && name.starts_with(|c: char| c.is_ascii_uppercase())
-        && let (Some(place), Some(name)) = (factors.pop(), factors.pop())
-    {
-        return Expr::Relation(Box::new(name), vec![(Relation::Equal, place)]);
+/// `60 \frac{\text{km}}{\text{h}}`: the value, and the unit as it would be on one line.
+fn fraction_of_units(factors: &[Expr]) -> Option<(Expr, String)> {
+    let name = |expr: &Expr| match expr {
+        Expr::Text(name) | Expr::Symbol(name) => Some(name.clone()),
+        Expr::Power(base, power) => match (&**base, &**power) {
+            (Expr::Text(name) | Expr::Symbol(name), Expr::Number(power)) => Some(format!("{name}^{}", power.value)),
+            _ => None,
+        },
+        _ => None,
+    };
+    let (Expr::Quotient(above, below), values) = factors.split_last()? else { return None };
+    // Two letters are rather variables.
+    let is_word = |expr: &Expr| match expr {
+        Expr::Power(base, _) => matches!(**base, Expr::Text(_)),
+        expr => matches!(expr, Expr::Text(_)),
+    };
+    if values.is_empty() || !is_word(above) && !is_word(below) {
+        return None;
     }
-    one_or(Expr::Product, factors)
+    Some((one_or(Expr::Product, values.to_vec()), format!("{}/{}", name(above)?, name(below)?)))
+}
+
+/// `A(1, 2)` is a point with its name; `C(5, 2)` may be a binomial coefficient.
+fn point(i: &mut Input<'_, '_>, mut factors: Vec<Expr>) -> Expr {
+    let [Expr::Symbol(name), Expr::Bracketed(_, items, _)] = factors.as_slice() else {
+        return one_or(Expr::Product, factors);
+    };
+    if items.len() < 2 || !name.starts_with(|c: char| c.is_ascii_uppercase()) {
+        return one_or(Expr::Product, factors);
+    }
+    if let ("C", [n, k]) = (name.as_str(), items.as_slice()) {
+        i.state.ambiguous = true;
+        if i.state.alternative {
+            return Expr::Binomial(Box::new(n.clone()), Box::new(k.clone()));
+        }
+    }
+    let place = factors.remove(1);
+    Expr::Relation(Box::new(factors.remove(0)), vec![(Relation::Equal, place)])
 }
 
 /// `5 m`: one letter behind a number can be a unit. Rather a variable in a formula, rather a unit in running text.
