@@ -177,12 +177,22 @@ pub fn equal(truth: &Expr, answer: &Expr, options: &Compare, budget: &mut Budget
 fn same_parameter(a: &Expr, b: &Expr) -> Option<(Expr, Expr)> {
     let marked =
         |expr: &Expr| tree::names_in(expr).into_iter().find(|name| name.ends_with(INTEGER_MARK)).map(str::to_owned);
-    let bare = |name: &str| Expr::Symbol(name.trim_end_matches(INTEGER_MARK).to_owned());
     match (marked(a), marked(b)) {
         (None, None) => None,
         (Some(name), Some(other)) => Some((a.clone(), substituted(b, &other, &Expr::Symbol(name)))),
-        (Some(name), None) => Some((substituted(a, &name, &bare(&name)), b.clone())),
-        (None, Some(name)) => Some((a.clone(), substituted(b, &name, &bare(&name)))),
+        (Some(name), None) => Some((substituted(a, &name, &counterpart(&name, a, b)), b.clone())),
+        (None, Some(name)) => Some((a.clone(), substituted(b, &name, &counterpart(&name, b, a)))),
+    }
+}
+
+/// What the integer parameter of one expression is called in the other: the one letter for whole numbers that only the other has.
+fn counterpart(marked: &str, own: &Expr, other: &Expr) -> Expr {
+    let name = marked.trim_end_matches(INTEGER_MARK);
+    let (own, other) = (tree::names_in(own), tree::names_in(other));
+    let mut free = other.iter().filter(|name| !own.contains(name));
+    match (free.next(), free.next()) {
+        (Some(free @ &("k" | "n" | "m" | "l" | "j" | "p" | "K" | "N" | "t")), None) => Expr::Symbol((*free).to_owned()),
+        _ => Expr::Symbol(name.to_owned()),
     }
 }
 
@@ -237,7 +247,9 @@ impl Comparison<'_> {
         };
         let chosen = match other {
             Expr::Choice(other, _) => letter.eq_ignore_ascii_case(other),
-            Expr::Symbol(name) | Expr::Text(name) if name.chars().count() == 1 => is_letter(name),
+            Expr::Symbol(name) | Expr::Text(name) if text::folded(name).chars().count() == 1 => {
+                is_letter(&text::folded(name))
+            }
             Expr::Constant(constant) => text::letter_of(*constant).is_some_and(is_letter),
             other => return self.same(content, other),
         };

@@ -194,6 +194,13 @@ impl Comparison<'_> {
     /// Where one relation holds.
     fn link(&mut self, left: &Expr, relation: Relation, right: &Expr) -> Made<Region> {
         use Relation::{Equal, Greater, GreaterEqual, In, Less, LessEqual, NotEqual, NotIn};
+        if let (Equal, Some(values)) = (relation, tree::signs_expanded(right)) {
+            let mut points = Vec::new();
+            for value in &values {
+                points.extend(self.link(left, Equal, value)?);
+            }
+            return self.joined(points);
+        }
         match relation {
             In if is_unknown(left) => self.region_of(right),
             NotIn if is_unknown(left) => {

@@ -15,7 +15,7 @@ use super::precise::Precise;
 use super::real::Real;
 use super::scalar::attempt;
 use super::{Comparison, Rule, Verdict, collections, is_claim, plain, tree};
-use crate::math::{Expr, OverBudget, Relation};
+use crate::math::{Expr, Function, OverBudget, Relation};
 
 /// What an object says.
 #[derive(Debug)]
@@ -50,6 +50,9 @@ impl Comparison<'_> {
             if found.is_some() {
                 return Ok(found);
             }
+        }
+        if let (Some(x), Some(y)) = (congruence(a), congruence(b)) {
+            return self.congruences(x, y);
         }
         let (left, right) = (self.claim(a)?, self.claim(b)?);
         match (&left, &right) {
@@ -86,6 +89,13 @@ impl Comparison<'_> {
                 _ => Ok(None),
             },
         }
+    }
+
+    /// The same names, modulus and remainder.
+    fn congruences(&mut self, (a, x, m): Congruence<'_>, (b, y, n): Congruence<'_>) -> Verdict {
+        let rest = |value: &Expr| Expr::Apply(Function::Mod, vec![value.clone(), m.clone()]);
+        let same = self.is_same(a, b)? && self.is_same(m, n)? && self.is_same(&rest(x), &rest(y))?;
+        Ok(same.then_some(Rule::Equation))
     }
 
     fn claim(&mut self, expr: &Expr) -> Result<Claim, OverBudget> {
@@ -368,6 +378,20 @@ fn says_where(expr: &Expr) -> bool {
         Expr::List(items) | Expr::Set(items) => items.iter().any(says_where),
         Expr::Builder(..) => true,
         _ => false,
+    }
+}
+
+/// What is congruent, to what, and by which modulus.
+type Congruence<'e> = (&'e Expr, &'e Expr, &'e Expr);
+
+fn congruence(expr: &Expr) -> Option<Congruence<'_>> {
+    let Expr::Relation(first, rest) = expr else { return None };
+    match rest.as_slice() {
+        [(Relation::Congruent, Expr::Apply(Function::Mod, items))] => match items.as_slice() {
+            [value, modulus] => Some((first, value, modulus)),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

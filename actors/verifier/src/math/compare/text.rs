@@ -144,9 +144,11 @@ fn words_of(expr: &Expr) -> Option<String> {
     }
 }
 
-fn folded(text: &str) -> String {
+/// Letters and digits in lower case, without a leading article or `option`.
+pub(super) fn folded(text: &str) -> String {
     let mut words = text.split_whitespace().map(|word| word.trim_matches(|c: char| !c.is_alphanumeric())).peekable();
-    let article = |word: &&str| ["the", "a", "an"].iter().any(|article| word.eq_ignore_ascii_case(article));
+    let article =
+        |word: &&str| ["the", "a", "an", "option", "choice"].iter().any(|article| word.eq_ignore_ascii_case(article));
     let several = words.clone().nth(1).is_some();
     if several {
         words.next_if(article);

@@ -200,7 +200,9 @@ pub(super) fn is_name(expr: &Expr) -> bool {
     match expr {
         Expr::Symbol(_) | Expr::Call(..) | Expr::Text(_) => true,
         Expr::Sum(items) | Expr::Product(items) | Expr::Ratio(items) => items.iter().all(is_name),
-        Expr::Apply(function, items) => *function != Function::Det && items.iter().all(is_name),
+        Expr::Big(..) => true,
+        Expr::Apply(Function::Det, items) => matches!(items.as_slice(), [Expr::Symbol(_)]),
+        Expr::Apply(_, items) => items.iter().all(is_name),
         Expr::Quotient(a, b) => is_name(a) && is_name(b),
         Expr::Degrees(a) => is_name(a),
         Expr::Bracketed(_, items, _) => items.iter().all(is_name),

@@ -171,9 +171,9 @@ impl<'a, 'm> Search<'a, 'm> {
 
     fn whole(&self) -> Vec<Candidate<'a>> {
         let text = self.text.trim();
-        let labelled = text
-            .split_once(':')
-            .is_some_and(|(label, _)| label.len() > 1 && label.chars().all(|c| c.is_alphabetic() || c == ' '));
+        let labelled = text.split_once(':').is_some_and(|(label, _)| {
+            (label.len() > 1 || label == "A") && label.chars().all(|c| c.is_alphabetic() || c == ' ')
+        });
         if !self.uses(Method::Whole) || self.cut_off || text.is_empty() || text.len() > LONGEST_WHOLE || labelled {
             return Vec::new();
         }

@@ -1,7 +1,7 @@
 //! The grammar from relations down to terms with their signs. Each level is a loop over the next; only brackets and arguments
 //! recurse.
 
-use super::input::{Failure, Input, Parsed, accept, fail, nested, next, peek};
+use super::input::{Failure, Input, Parsed, accept, fail, nested, next, peek, peek_at};
 use super::products::product;
 use super::token::Kind;
 use crate::math::{Expr, Relation};
@@ -77,6 +77,15 @@ pub(super) fn one_or(node: impl FnOnce(Vec<Expr>) -> Expr, mut elements: Vec<Exp
 /// `a : b`.
 fn ratio(i: &mut Input<'_, '_>) -> Parsed {
     let first = sum(i)?;
+    if matches!(first, Expr::Number(_))
+        && peek(i) == Some(Kind::Word("to"))
+        && matches!(peek_at(i, 1), Some(Kind::Number(_)))
+    {
+        // `2 to 3`
+        next(i)?;
+        let second = sum(i)?;
+        return Ok(Expr::Ratio(vec![first, second]));
+    }
     if peek(i) != Some(Kind::Colon) || i.state.within.builder || matches!(first, Expr::Text(_)) {
         return Ok(first);
     }

@@ -122,8 +122,16 @@ pub(super) fn list(i: &mut Input<'_, '_>) -> Parsed<Vec<Expr>> {
     let mut items = Vec::new();
     separators(i);
     while !ends_list(i) {
-        let item = item(i)?;
-        push_item(&mut items, item);
+        // `3/7, or about 0.43` is one value, said twice.
+        let again = matches!(peek(i), Some(Kind::Word("about" | "approximately" | "roughly")));
+        let exact = if again { items.pop() } else { None };
+        if let Some(exact) = exact {
+            next(i)?;
+            items.push(Expr::Relation(Box::new(exact), vec![(Relation::Approximately, item(i)?)]));
+        } else {
+            let item = item(i)?;
+            push_item(&mut items, item);
+        }
         if !(separators(i) || condition_follows(i) && next(i).is_ok()) {
             break;
         }
@@ -148,7 +156,12 @@ pub(super) fn condition_follows(i: &Input<'_, '_>) -> bool {
 
 /// `k\pi, k \in \mathbb{Z}` are the multiples of π: that the parameter is an integer its name then says.
 fn drop_parameters(items: &mut Vec<Expr>) {
-    if let Some(name) = items.last().and_then(integer_parameter)
+    let name = match items.split_last() {
+        Some((Expr::Text(words), before)) => integer_in_words(words, before),
+        Some((last, _)) => integer_parameter(last),
+        None => None,
+    };
+    if let Some(name) = name
         && items[0] != Expr::Symbol(name.clone())
         && items[..items.len() - 1].iter().any(|item| mentions(item, &name))
     {
@@ -158,6 +171,16 @@ fn drop_parameters(items: &mut Vec<Expr>) {
             *item = substituted(item, &name, &marked);
         }
     }
+}
+
+/// `where k is an integer`: the name, which must occur before.
+fn integer_in_words(words: &str, before: &[Expr]) -> Option<String> {
+    let mut words = words.split_whitespace().map(|word| word.trim_matches(|c: char| !c.is_alphanumeric()));
+    if !words.clone().any(|word| word == "integer" || word == "integers") {
+        return None;
+    }
+    let is_name = |word: &&str| word.chars().count() == 1 && before.iter().any(|item| mentions(item, word));
+    words.find(is_name).map(str::to_owned)
 }
 
 /// `k \in \mathbb{Z}`: the name.

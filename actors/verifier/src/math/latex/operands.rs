@@ -78,12 +78,13 @@ fn power(i: &mut Input<'_, '_>, base: Expr) -> Parsed {
         };
     }
     let exponent = nested(i, Default::default(), exponent)?;
-    if let (Expr::Symbol(name), Expr::Number(_)) = (&base, &exponent)
-        && let Some(n) = name.strip_prefix("C_").and_then(|n| n.parse().ok())
+    if let (Expr::Symbol(name), Expr::Number(_) | Expr::Symbol(_)) = (&base, &exponent)
+        && let Some(n) = name.strip_prefix("C_")
     {
         i.state.ambiguous = true;
         if i.state.alternative {
-            return Ok(Expr::Binomial(Box::new(whole_number(n)), Box::new(exponent)));
+            let n = n.parse().map_or_else(|_| Expr::Symbol(n.to_owned()), whole_number);
+            return Ok(Expr::Binomial(Box::new(n), Box::new(exponent)));
         }
     }
     Ok(Expr::Power(Box::new(base), Box::new(exponent)))
@@ -491,7 +492,19 @@ fn arguments(i: &mut Input<'_, '_>) -> Parsed<Vec<Expr>> {
 
 /// Words in a row; before a number some only introduce it or are its currency.
 fn words(i: &mut Input<'_, '_>, first: &str) -> Parsed {
-    const INTRODUCE: &[&str] = &["approximately", "about", "exactly", "roughly", "approx", "equals", "is", "around"];
+    const INTRODUCE: &[&str] = &[
+        "approximately",
+        "about",
+        "exactly",
+        "roughly",
+        "approx",
+        "equals",
+        "is",
+        "around",
+        "maybe",
+        "perhaps",
+        "possibly",
+    ];
     const CURRENCIES: &[&str] = &["Rs", "USD", "EUR", "GBP", "RMB", "US"];
     let value_follows = |kind: Option<Kind<'_>>| {
         kind.is_some_and(|k| {

@@ -30,6 +30,14 @@ pub(super) fn product(i: &mut Input<'_, '_>) -> Parsed {
                 factors = vec![Expr::Apply(Function::Mod, vec![one_or(Expr::Product, factors), modulus])];
                 chain += 1;
             }
+            Some(Kind::Open(Fence::Round)) if matches!(peek_at(i, 1), Some(Kind::Word("mod") | Kind::Modulo)) => {
+                next(i)?;
+                next(i)?;
+                let modulus = factor(i)?;
+                expect(i, Kind::Close(Fence::Round))?;
+                factors = vec![Expr::Apply(Function::Mod, vec![one_or(Expr::Product, factors), modulus])];
+                chain += 1;
+            }
             Some(_) if letter_is_unit(i, &factors) => break,
             Some(kind) if juxtaposed(i, kind, &factors) => {
                 let fraction = kind == Kind::Frac;
@@ -44,6 +52,13 @@ pub(super) fn product(i: &mut Input<'_, '_>) -> Parsed {
     }
     if let Some((value, unit)) = fraction_of_units(&factors) {
         return Ok(Expr::Unit(Box::new(value), unit));
+    }
+    // `10\text{ (square units)}`
+    if factors.len() > 1
+        && matches!(factors.last(), Some(Expr::Text(_)))
+        && let Some(Expr::Text(unit)) = factors.pop()
+    {
+        return Ok(Expr::Unit(Box::new(one_or(Expr::Product, factors)), unit));
     }
     let value = point(i, factors);
     unit(i, value)
@@ -195,6 +210,8 @@ fn unit(i: &mut Input<'_, '_>, value: Expr) -> Parsed {
     }
     let skip = usize::from(peek(i) == Some(Kind::Quad));
     let begins = match peek_at(i, skip) {
+        // `2 to 3`
+        Some(Kind::Word("to")) => !matches!(peek_at(i, skip + 1), Some(Kind::Number(_))),
         Some(Kind::Word(_) | Kind::Currency(_)) => true,
         Some(Kind::Prime) => matches!(value, Expr::Number(_) | Expr::Degrees(_)),
         Some(Kind::Letter(_)) if skip == 0 => {
