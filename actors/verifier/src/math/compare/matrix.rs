@@ -75,6 +75,12 @@ impl Comparison<'_> {
             }
             Expr::Sum(items) => self.total(items, Self::added),
             Expr::Product(items) => self.product(items),
+            Expr::Power(base, exponent) if tree::is_transposition(exponent) => {
+                let Some(rows) = self.rows(base)? else { return Ok(None) };
+                let columns = rows.first().map_or(0, Vec::len);
+                let column = |at: usize| rows.iter().map(|row| row[at].clone()).collect();
+                Ok(Some((0..columns).map(column).collect()))
+            }
             Expr::Power(base, exponent) => {
                 let Expr::Number(number) = &**exponent else { return Ok(None) };
                 let power = i64::try_from(number.value.numerator()).unwrap_or(0);

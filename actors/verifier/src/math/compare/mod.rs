@@ -301,6 +301,13 @@ fn plain(expr: &Expr) -> Cow<'_, Expr> {
     match expr {
         Expr::Bracketed(_, items, _) | Expr::List(items) if items.len() == 1 => plain(&items[0]),
         Expr::Relation(first, rest) => without_approximation(expr, first, rest),
+        // A tuple stands for a column as for a row.
+        Expr::Power(base, exponent)
+            if tree::is_transposition(exponent)
+                && matches!(**base, Expr::Bracketed(_, ref items, _) if items.len() > 1) =>
+        {
+            Cow::Borrowed(base)
+        }
         _ => match tree::signs_expanded(expr) {
             Some(values) => Cow::Owned(Expr::List(values)),
             None => Cow::Borrowed(expr),
@@ -332,6 +339,9 @@ fn is_claim(expr: &Expr) -> bool {
 }
 
 fn is_collection(expr: &Expr) -> bool {
+    if let Expr::Power(base, _) = expr {
+        return matches!(**base, Expr::NumberSet(_));
+    }
     matches!(
         expr,
         Expr::Bracketed(..)

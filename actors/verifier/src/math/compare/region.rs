@@ -4,6 +4,9 @@
 use std::cmp::Ordering;
 
 use super::collections::is_infinite;
+use super::evaluate::evaluate;
+use super::exact::Exact;
+use super::scalar::attempt;
 use super::{Comparison, Rule, Verdict, tree};
 use crate::math::{Bracket, Expr, Function, Number, OverBudget, Relation};
 
@@ -118,6 +121,7 @@ impl Comparison<'_> {
                 self.joined(points)
             }
             Expr::NumberSet('R') => Ok(everything()),
+            Expr::Power(base, part) if **base == Expr::NumberSet('R') => part_of_line(part).ok_or(Stop::NoRegion),
             Expr::Union(items) => {
                 let mut all = Vec::new();
                 for item in items {
@@ -147,6 +151,23 @@ impl Comparison<'_> {
 
     /// `\{x \mid …\}`, `\{x \in A \mid …\}`
     fn described(&mut self, head: &Expr, conditions: &[Expr]) -> Made<Region> {
+        let integers = |expr: &Expr| match expr {
+            Expr::Relation(name, rest) => {
+                is_unknown(name) && matches!(rest.as_slice(), [(Relation::In, Expr::NumberSet('Z'))])
+            }
+            _ => false,
+        };
+        if let Some(at) = std::iter::once(head).chain(conditions).position(integers) {
+            let others: Vec<Expr> = std::iter::once(head)
+                .chain(conditions)
+                .enumerate()
+                .filter(|(i, _)| *i != at)
+                .map(|(_, e)| e.clone())
+                .collect();
+            let Some((head, conditions)) = others.split_first() else { return Err(Stop::NoRegion) };
+            let region = self.described(head, conditions)?;
+            return self.integers_in(&region);
+        }
         let mut region = match head {
             Expr::Relation(..) => self.region_of(head)?,
             Expr::Symbol(name) if name == UNKNOWN => everything(),
@@ -157,6 +178,40 @@ impl Comparison<'_> {
             region = self.intersection(&region, &other)?;
         }
         Ok(region)
+    }
+
+    /// The whole numbers of a bounded region, as points.
+    fn integers_in(&mut self, region: &Region) -> Made<Region> {
+        let mut points = Vec::new();
+        for interval in region {
+            let (Some(low), Some(high)) = (&interval.low.at, &interval.high.at) else { return Err(Stop::NoRegion) };
+            let (first, last) = (self.whole_part(low)?, self.whole_part(high)?);
+            if last.saturating_sub(first) > MOST_INTERVALS as i64 {
+                return Err(Stop::NoRegion);
+            }
+            for value in first..=last {
+                let value = whole(value);
+                let above = self.known_order(low, &value)?;
+                let below = self.known_order(&value, high)?;
+                let inside =
+                    |order: Ordering, end: &End| order == Ordering::Less || order == Ordering::Equal && end.closed;
+                if inside(above, &interval.low) && inside(below, &interval.high) {
+                    points.push(point(value));
+                }
+            }
+        }
+        self.joined(points)
+    }
+
+    /// The floor of a real constant, where it is a number of moderate size.
+    fn whole_part(&mut self, value: &Expr) -> Made<i64> {
+        let floor = Expr::Apply(Function::Floor, vec![value.clone()]);
+        match attempt(evaluate(&floor, &mut Exact::of_constants(self.budget)))? {
+            Ok(value) => {
+                value.into_rational().and_then(|value| i64::try_from(value.numerator()).ok()).ok_or(Stop::NoRegion)
+            }
+            Err(_) => Err(Stop::NoRegion),
+        }
     }
 
     /// Points, or intervals, or several relations of one unknown: `x > 1, x < 2` holds at once, `x < 1 or x > 2` cannot, and `or` is not told from a comma.
@@ -448,6 +503,21 @@ impl Comparison<'_> {
         gaps.push(Interval { low, high: NOWHERE });
         self.joined(gaps)
     }
+}
+
+/// What the sign behind ℝ leaves of it.
+fn part_of_line(sign: &Expr) -> Option<Region> {
+    let Expr::Symbol(sign) = sign else { return None };
+    let zero = |closed| End { at: Some(whole(0)), closed };
+    let positive = |closed| Interval { low: zero(closed), high: NOWHERE };
+    let negative = Interval { low: NOWHERE, high: zero(false) };
+    Some(match sign.as_str() {
+        "+" => vec![positive(false)],
+        "-" => vec![negative],
+        "≥0" => vec![positive(true)],
+        "*" => vec![negative, positive(false)],
+        _ => return None,
+    })
 }
 
 fn is_pair(expr: &Expr) -> bool {

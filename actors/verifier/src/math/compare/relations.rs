@@ -80,6 +80,11 @@ impl Comparison<'_> {
                 Some(other) => self.records(items, &other),
                 None => Ok(None),
             },
+            (Claim::Several(items), Claim::Value(value)) | (Claim::Value(value), Claim::Several(items))
+                if let Some(own) = without_exceptions(items) =>
+            {
+                self.same(own, value)
+            }
             (Claim::Several(x), Claim::Several(y)) => {
                 let same = self.covers(x, y)? && self.covers(y, x)?;
                 Ok(same.then_some(Rule::Set))
@@ -379,6 +384,20 @@ fn says_where(expr: &Expr) -> bool {
         Expr::Builder(..) => true,
         _ => false,
     }
+}
+
+/// `x + 1, x \ne 1`: the value, if all the rest says where it is not defined.
+fn without_exceptions(items: &[Expr]) -> Option<&Expr> {
+    let (value, rest) = items.split_first()?;
+    let names = tree::names_in(value);
+    let excepts = |item: &Expr| match item {
+        Expr::Relation(name, chain) => match (&**name, chain.as_slice()) {
+            (Expr::Symbol(name), [(Relation::NotEqual, _)]) => names.contains(&name.as_str()),
+            _ => false,
+        },
+        _ => false,
+    };
+    (!rest.is_empty() && !is_claim(value) && rest.iter().all(excepts)).then_some(value)
 }
 
 /// What is congruent, to what, and by which modulus.

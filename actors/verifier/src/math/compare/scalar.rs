@@ -17,7 +17,7 @@ use super::precise::Precise;
 use super::real::{Complex, Real, is_real};
 use super::surd::Surd;
 use super::{Comparison, Rule, Verdict, tree};
-use crate::math::{Constant, Expr, OverBudget};
+use crate::math::{Constant, Expr, Function, OverBudget};
 
 /// Two values at one point.
 type Pair<R> = (Complex<R>, Complex<R>);
@@ -53,6 +53,10 @@ impl Comparison<'_> {
         }
         if let Some(verdict) = numerals(a, b) {
             return Ok(verdict);
+        }
+        // The conjugate of a name is the name itself only if that is real, which its bar denies.
+        if tree::contains(a, &is_part_of_name) || tree::contains(b, &is_part_of_name) {
+            return self.values(&parts_named(a), &parts_named(b));
         }
         self.values(a, b)
     }
@@ -381,6 +385,27 @@ impl Comparison<'_> {
         }
         let zero = Precise::of(&RBig::ZERO, BITS);
         Ok(value.re.sign().or(if value.re.agrees(&zero) { Some(Ordering::Equal) } else { None }))
+    }
+}
+
+/// `\overline{z}`, `\operatorname{Re} z`: one of the parts of a complex number with a name.
+fn is_part_of_name(expr: &Expr) -> bool {
+    match expr {
+        Expr::Apply(Function::Conjugate | Function::Re | Function::Im | Function::Arg, items) => {
+            matches!(items.as_slice(), [Expr::Symbol(_)])
+        }
+        _ => false,
+    }
+}
+
+/// The same with a name of its own for each such part.
+fn parts_named(expr: &Expr) -> Expr {
+    match expr {
+        Expr::Apply(function, items) if is_part_of_name(expr) => match items.as_slice() {
+            [Expr::Symbol(name)] => Expr::Symbol(format!("{function:?} {name}")),
+            _ => expr.clone(),
+        },
+        _ => tree::rebuilt(expr, parts_named),
     }
 }
 

@@ -21,18 +21,6 @@ const NOTHING: [&str; 8] = [
 const SAME: [(&str, &str); 3] =
     [("dne", "doesnotexist"), ("infinitely", "infinitelymany"), ("cannotbedetermined", "undetermined")];
 
-/// Ways to say that a real number may be any.
-const EVERYTHING: [&str; 8] = [
-    "allrealnumbers",
-    "allreals",
-    "realnumbers",
-    "anyrealnumber",
-    "setofallrealnumbers",
-    "setofrealnumbers",
-    "allrealvalues",
-    "allrealnumbersx",
-];
-
 /// Numbers in words.
 const NUMBERS: [&str; 21] = [
     "zero",
@@ -105,8 +93,8 @@ impl Comparison<'_> {
 
 /// The object that words name.
 fn meaning(text: &str) -> Option<Expr> {
-    if EVERYTHING.contains(&text) {
-        return Some(Expr::NumberSet('R'));
+    if let Some(set) = set_of_numbers(text) {
+        return Some(set);
     }
     let number = |above: u32, below: u32| {
         let value = RBig::from_parts(above.into(), below.into());
@@ -116,6 +104,34 @@ fn meaning(text: &str) -> Option<Expr> {
         return Some(number(value as u32, 1));
     }
     FRACTIONS.iter().find(|(word, ..)| *word == text).map(|(_, above, below)| number(*above, *below))
+}
+
+/// `all positive real numbers`: the set, where the words name one.
+fn set_of_numbers(text: &str) -> Option<Expr> {
+    let text = text.strip_prefix("setof").unwrap_or(text);
+    let text = text.strip_prefix("all").or_else(|| text.strip_prefix("any")).unwrap_or(text);
+    let text = text.strip_suffix("numbers").or_else(|| text.strip_suffix("number")).unwrap_or(text);
+    let part =
+        |letter, sign: &str| Expr::Power(Box::new(Expr::NumberSet(letter)), Box::new(Expr::Symbol(sign.to_owned())));
+    Some(match text {
+        "real" | "reals" | "realvalues" => Expr::NumberSet('R'),
+        "integer" | "integers" => Expr::NumberSet('Z'),
+        "rational" | "rationals" => Expr::NumberSet('Q'),
+        "natural" | "naturals" => Expr::NumberSet('N'),
+        "complex" => Expr::NumberSet('C'),
+        "positivereal" | "positivereals" => part('R', "+"),
+        "negativereal" | "negativereals" => part('R', "-"),
+        "nonnegativereal" | "nonnegativereals" => part('R', "≥0"),
+        "nonzeroreal"
+        | "nonzeroreals"
+        | "realexcept0"
+        | "realnumbersexcept0"
+        | "realnumbersotherthan0"
+        | "realexceptzero"
+        | "realnumbersexceptzero" => part('R', "*"),
+        "positiveinteger" | "positiveintegers" => part('Z', "+"),
+        _ => return None,
+    })
 }
 
 /// `AB` under a bar or in words: the name of a segment or figure.

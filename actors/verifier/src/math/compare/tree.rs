@@ -194,6 +194,11 @@ pub(super) fn minus(a: &Expr, b: &Expr) -> Expr {
     Expr::Sum(vec![a.clone(), negated(b.clone())])
 }
 
+/// `T` or `\top` as an exponent.
+pub(super) fn is_transposition(exponent: &Expr) -> bool {
+    matches!(exponent, Expr::Symbol(name) if name == "T" || name == "top")
+}
+
 /// Whether the expression is made of names only, so that an equation with it on one side says what it is: `x`, `f(2)`, `AB`,
 /// `a + b`, `|AB|`, `\frac{NO}{BO}`. A function with a name may have numbers for arguments.
 pub(super) fn is_name(expr: &Expr) -> bool {

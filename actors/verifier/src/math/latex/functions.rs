@@ -37,6 +37,14 @@ pub(super) fn apply(i: &mut Input<'_, '_>, function: Function, base: Option<Expr
     })
 }
 
+/// `\operatorname{cis} x`
+pub(super) fn cis(i: &mut Input<'_, '_>) -> Parsed {
+    next(i)?;
+    let angle = function_arguments(i, Function::Cos)?;
+    let sine = Expr::Product(vec![Expr::Constant(Constant::I), Expr::Apply(Function::Sin, angle.clone())]);
+    Ok(Expr::Sum(vec![Expr::Apply(Function::Cos, angle), sine]))
+}
+
 /// `\sin^{-1}` is the arcus function.
 fn inverse(function: Function, power: &Expr) -> Option<Function> {
     use Function::*;

@@ -4,12 +4,12 @@ use dashu::base::ParseError as DigitError;
 use dashu::integer::{IBig, UBig};
 use dashu::rational::RBig;
 
-use super::functions::apply;
+use super::functions::{apply, cis};
 use super::grammar::{one_or, sum};
 use super::groups::{bars, braces, brackets, environment};
 use super::input::{Failure, Input, Parsed, accept, expect, fail, nested, next, peek, peek_at, rest};
 use super::lists::list;
-use super::products::product;
+use super::products::{product, selections};
 use super::token::{Fence, Kind, Numeral};
 use crate::math::{Constant, Expr, Function, Number, Relation};
 
@@ -53,6 +53,9 @@ fn power(i: &mut Input<'_, '_>, base: Expr) -> Parsed {
     let group = usize::from(peek(i) == Some(Kind::GroupOpen));
     let closes = |kind| group == 0 || kind == Some(Kind::GroupClose);
     let special = match peek_at(i, group) {
+        Some(Kind::Degree | Kind::Letter('o') | Kind::Word("o")) if matches!(base, Expr::Number(_)) => {
+            Some(Kind::Degree)
+        }
         Some(Kind::Degree) => Some(Kind::Degree),
         Some(Kind::Prime) => Some(Kind::Prime),
         Some(kind @ (Kind::Word(_) | Kind::Plus | Kind::Minus | Kind::Times)) => Some(kind),
@@ -90,14 +93,17 @@ fn power(i: &mut Input<'_, '_>, base: Expr) -> Parsed {
     Ok(Expr::Power(Box::new(base), Box::new(exponent)))
 }
 
-/// `{}_{n}C_{k}`, `^{n}C_{k}`: a binomial coefficient.
+/// `{}_{n}C_{k}`, `^{n}P_{k}`: selections.
 fn choose(i: &mut Input<'_, '_>) -> Parsed {
     next(i)?;
     let n = argument(i)?;
-    expect(i, Kind::Letter('C'))?;
+    let ordered = accept(i, Kind::Letter('P'));
+    if !ordered {
+        expect(i, Kind::Letter('C'))?;
+    }
     expect(i, Kind::Underscore)?;
     let k = argument(i)?;
-    Ok(Expr::Binomial(Box::new(n), Box::new(k)))
+    Ok(selections(ordered, n, k))
 }
 
 /// An exponent: a group, or a sign and an operand; further powers belong to it.
@@ -162,6 +168,16 @@ fn subscripted(i: &mut Input<'_, '_>, value: Expr) -> Parsed {
             _ => fail(i),
         },
         Expr::Symbol(name) => Ok(Expr::Symbol(format!("{name}_{subscript}"))),
+        // `\mathbb{R}_{>0}` and `\mathbb{R}_+` are the same part of the numbers as `\mathbb{R}^+`.
+        Expr::NumberSet(_) => {
+            let sign = match subscript.as_str() {
+                "+" | ">0" => "+",
+                "-" | "<0" => "-",
+                "\\ge0" | "\\geq0" | "\\geqslant0" | "≥0" => "≥0",
+                _ => return fail(i),
+            };
+            Ok(Expr::Power(Box::new(value), Box::new(Expr::Symbol(sign.to_owned()))))
+        }
         // `(A)_1`, `\mathbf{v}_1`
         Expr::Text(name) => Ok(Expr::Text(format!("{name}_{subscript}"))),
         _ => fail(i),
@@ -227,6 +243,7 @@ pub(super) fn primary(i: &mut Input<'_, '_>) -> Parsed {
             Ok(Expr::Constant(constant))
         }
         Kind::Function(function) => apply(i, function, None),
+        Kind::Cis => cis(i),
         Kind::LogTen => apply(i, Function::Log, Some(whole_number(10))),
         Kind::Frac => {
             next(i)?;
@@ -504,6 +521,8 @@ fn words(i: &mut Input<'_, '_>, first: &str) -> Parsed {
         "maybe",
         "perhaps",
         "possibly",
+        "either",
+        "both",
     ];
     const CURRENCIES: &[&str] = &["Rs", "USD", "EUR", "GBP", "RMB", "US"];
     let value_follows = |kind: Option<Kind<'_>>| {

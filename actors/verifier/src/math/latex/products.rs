@@ -168,14 +168,23 @@ fn point(i: &mut Input<'_, '_>, mut factors: Vec<Expr>) -> Expr {
     if items.len() < 2 || !name.starts_with(|c: char| c.is_ascii_uppercase()) {
         return one_or(Expr::Product, factors);
     }
-    if let ("C", [n, k]) = (name.as_str(), items.as_slice()) {
+    if let ("C" | "P", [n, k]) = (name.as_str(), items.as_slice()) {
         i.state.ambiguous = true;
         if i.state.alternative {
-            return Expr::Binomial(Box::new(n.clone()), Box::new(k.clone()));
+            return selections(name == "P", n.clone(), k.clone());
         }
     }
     let place = factors.remove(1);
     Expr::Relation(Box::new(factors.remove(0)), vec![(Relation::Equal, place)])
+}
+
+/// How many ways there are to choose k of n, in order or not.
+pub(super) fn selections(ordered: bool, n: Expr, k: Expr) -> Expr {
+    if !ordered {
+        return Expr::Binomial(Box::new(n), Box::new(k));
+    }
+    let factorial = |value| Box::new(Expr::Factorial(Box::new(value)));
+    Expr::Quotient(factorial(n.clone()), factorial(Expr::Sum(vec![n, negated(k)])))
 }
 
 /// `5 m`: one letter behind a number can be a unit. Rather a variable in a formula, rather a unit in running text.

@@ -52,6 +52,7 @@ fn keyword(run: &str, before: Before) -> Option<Kind<'_>> {
         "sqrt" => Kind::Sqrt,
         "cbrt" => Kind::Cbrt,
         "lg" => Kind::LogTen,
+        "cis" => Kind::Cis,
         "percent" | "percentage" | "pct" | "Percent" | "Percentage" | "Pct" if before.operand => Kind::Percent,
         "degrees" | "degree" | "deg" if before.operand => Kind::Degree,
         "union" | "cup" if before.closed => Kind::Union,
