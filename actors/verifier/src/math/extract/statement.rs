@@ -86,7 +86,7 @@ fn answer_behind(text: &str, at: usize) -> Option<Vec<&str>> {
 
 /// How long what introduces the answer is: ` is`, `:`, ` to the question is:`, or nothing but space.
 fn introduction(rest: &str) -> Option<usize> {
-    let decoration = |c: char| c.is_whitespace() || matches!(c, '*' | '_' | '"' | '\'' | '`' | '#' | ':');
+    let decoration = |c: char| c.is_whitespace() || matches!(c, '*' | '_' | '"' | '\'' | '`' | '#' | ':' | '}');
     let clean = rest.trim_start_matches(decoration);
     let skipped = rest.len() - clean.len();
     let colon = rest[..skipped].contains(':');
@@ -140,7 +140,7 @@ fn verb_at(text: &str) -> Option<usize> {
         return None;
     }
     let clean =
-        after.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '*' | ':' | '：' | '_' | '"' | '`'));
+        after.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '*' | ':' | '：' | '_' | '"' | '`' | '}'));
     Some(text.len() - clean.len())
 }
 
