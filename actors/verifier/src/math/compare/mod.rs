@@ -4,7 +4,7 @@
 //! a size. What it cannot decide within them is [`OverBudget`], neither equal nor different.
 //!
 //! **Order.** Cheap before dear, exact before approximate. Two objects of the same form are equal at once. Then, by what they
-//! are: words; relations; sets, lists, tuples and intervals; matrices; and at the bottom scalars, which [`scalar`] decides:
+//! are: words; relations; sets, lists, tuples and intervals; matrices; and at the bottom scalars, which [`notation`] and [`scalar`] decide:
 //! exact numbers ([`exact`], [`surd`]), rational functions in prime fields ([`modular`]), then floating point with error
 //! bounds: double precision ([`fast`]) to reject, many digits ([`precise`]) to accept.
 //!
@@ -17,16 +17,20 @@ mod evaluate;
 mod exact;
 mod fast;
 mod fraction;
+mod interval;
 mod matrix;
 mod modular;
 mod names;
+mod notation;
 mod numeric;
 mod points;
 mod precise;
+mod proportional;
 mod real;
 mod region;
 mod relations;
 mod scalar;
+mod solve;
 mod surd;
 mod text;
 mod tree;

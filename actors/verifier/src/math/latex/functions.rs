@@ -3,7 +3,9 @@
 use super::grammar::one_or;
 use super::input::{Input, Parsed, accept, expect, fail, nested, next, peek, peek_at};
 use super::lists::list;
-use super::operands::{argument, exponent, factor, group, primary, whole_number};
+use super::literals::whole_number;
+use super::operands::{argument, factor, group, primary};
+use super::scripts::exponent;
 use super::token::{Fence, Kind, Side};
 use crate::math::{Constant, Expr, Function};
 

@@ -3,7 +3,7 @@
 use super::grammar::item;
 use super::groups::as_tuple;
 use super::input::{Failure, Input, Parsed, accept, fail, input, next, peek, peek_at, rest};
-use super::operands::whole_number;
+use super::literals::whole_number;
 use super::token::{Fence, Kind, Token};
 use crate::math::compare::{INTEGER_MARK, substituted};
 use crate::math::{Budget, Expr, Relation};

@@ -11,10 +11,12 @@ mod groups;
 mod input;
 mod lexer;
 mod lists;
+mod literals;
 mod numerals;
 mod operands;
 mod products;
 mod repair;
+mod scripts;
 #[cfg(test)]
 mod tests;
 mod token;
