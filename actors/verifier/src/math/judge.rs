@@ -160,7 +160,11 @@ fn find_answer<'a>(text: &'a str, methods: &[Method], budget: &mut Budget) -> Re
             if firm || answer.is_mathematics() {
                 return Ok(Some(answer));
             }
-            words = words.or(Some(answer));
+            // Words in bold say it better than the sentence that they stand in.
+            let is_bold = answer.candidate.method == Method::Bold;
+            if words.as_ref().is_none_or(|words: &Answer<'_>| is_bold && words.candidate.method == Method::Whole) {
+                words = Some(answer);
+            }
         }
     }
     Ok(words)

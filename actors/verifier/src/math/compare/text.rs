@@ -103,6 +103,12 @@ fn meaning(text: &str) -> Option<Expr> {
     if let Some(value) = NUMBERS.iter().position(|word| *word == text) {
         return Some(number(value as u32, 1));
     }
+    for (word, size) in [("hundred", 100), ("thousand", 1000), ("million", 1_000_000), ("billion", 1_000_000_000)] {
+        let count = text.strip_suffix(word).and_then(|count| NUMBERS.iter().position(|known| *known == count));
+        if let Some(count) = count.and_then(|count| u32::try_from(count).ok()?.checked_mul(size)) {
+            return Some(number(count, 1));
+        }
+    }
     FRACTIONS.iter().find(|(word, ..)| *word == text).map(|(_, above, below)| number(*above, *below))
 }
 

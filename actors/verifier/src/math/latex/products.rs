@@ -40,7 +40,7 @@ pub(super) fn product(i: &mut Input<'_, '_>) -> Parsed {
             }
             Some(_) if letter_is_unit(i, &factors) => break,
             Some(kind) if juxtaposed(i, kind, &factors) => {
-                let fraction = kind == Kind::Frac;
+                let fraction = kind == Kind::Frac || kind == Kind::GroupOpen && peek_at(i, 1) == Some(Kind::Frac);
                 let factor = factor(i)?;
                 push_beside(&mut factors, factor, fraction);
             }
