@@ -151,7 +151,7 @@ fn decimal_comma<'a>(text: &'a str, tokens: Vec<Token<'a>>, style: Style, altern
                     && !comma.spaced
                     && !b.spaced
                     && commas == 1
-                    && !tokens.iter().any(|t| matches!(t.kind, Kind::Open(_) | Kind::GroupOpen)) =>
+                    && !tokens.iter().any(|t| matches!(t.kind, Kind::Open(_) | Kind::Close(_) | Kind::GroupOpen)) =>
             {
                 ambiguous = true;
                 if (style == Style::Prose) == alternative { 1 } else { 3 }
