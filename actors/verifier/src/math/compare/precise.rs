@@ -9,7 +9,7 @@ use dashu::integer::{IBig, UBig};
 use dashu::rational::RBig;
 
 use super::evaluate::{Failure, Outcome};
-use super::numeric::Real;
+use super::real::Real;
 
 type Float = FBig<HalfEven, 2>;
 
