@@ -80,7 +80,8 @@ proptest! {
 #[test]
 fn insensitive_ignores_the_case_of_every_letter_of_unicode() {
     let insensitive = Exact { case: Case::Insensitive, ..plain() };
-    for c in '\0'..=char::MAX {
+    let cased = |c: &char| !c.to_uppercase().eq([*c]) || !c.to_lowercase().eq([*c]);
+    for c in ('\0'..=char::MAX).filter(cased) {
         let (text, upper, lower) = (c.to_string(), c.to_uppercase().to_string(), c.to_lowercase().to_string());
         assert!(insensitive.equal(&text, &upper), "{c:?}");
         assert!(insensitive.equal(&text, &lower), "{c:?}");
@@ -123,7 +124,7 @@ fn short_answers_to_questions_are_compared_as_their_graders_do() {
 }
 
 #[test]
-fn a_megabyte_is_normalised_in_no_time() {
+fn long_texts_are_normalised_in_linear_time() {
     let all = Exact {
         extract: Extract::Whole,
         unicode: UnicodeForm::Nfkc,
@@ -134,7 +135,7 @@ fn a_megabyte_is_normalised_in_no_time() {
         ..Exact::default()
     };
     for part in ["\u{fdfa}", "e\u{301}", " ", "the ", "-", "\0", "ß"] {
-        let text = part.repeat(1_000_000 / part.len());
+        let text = part.repeat(100_000 / part.len());
         assert!(all.equal(&text, &text), "{part:?}");
         assert!(!all.equal(&text, "4"), "{part:?}");
     }

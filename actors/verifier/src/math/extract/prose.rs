@@ -51,7 +51,8 @@ pub(super) fn leading(text: &str) -> Option<&str> {
 /// The last values for names in a text and where they end; its last value; the last number; the last fraction in LaTeX.
 pub(super) fn last(text: &str) -> Vec<(usize, &str)> {
     let of = |regex: &'static LazyLock<Option<Regex>>| {
-        let found = regex.as_ref()?.captures_iter(text).last()?.name("value")?;
+        let values = regex.as_ref()?.captures_iter(text).filter_map(|captures| captures.name("value"));
+        let found = values.filter(|value| !denied(&text[..value.start()])).last()?;
         let value = trimmed(found.as_str());
         let before = found.as_str().find(value).unwrap_or(0);
         Some((found.start() + before + value.len(), value))
@@ -65,6 +66,13 @@ pub(super) fn last(text: &str) -> Vec<(usize, &str)> {
         .collect();
     values.dedup_by(|a, b| a.1 == b.1);
     values
+}
+
+/// Whether the words before a value say that this is not it.
+fn denied(before: &str) -> bool {
+    let before = before.trim_end();
+    let before = [" be", " equal to", " equal"].iter().find_map(|words| before.strip_suffix(words)).unwrap_or(before);
+    [" not", "n't", " cannot"].iter().any(|word| before.ends_with(word))
 }
 
 /// Without the punctuation that ends a sentence, and without brackets that have no partner.

@@ -15,7 +15,7 @@ pub(super) struct Statement<'a> {
 
 /// Words for the answer, without a first letter that may be a capital. Whatever language a model is asked in, many answer in one
 /// of these.
-const STEMS: [&str; 4] = ["nswer", "答案", "orrect option", "orrect choice"];
+const STEMS: [&str; 5] = ["nswer", "NSWER", "答案", "orrect option", "orrect choice"];
 
 /// How far behind the word its answer begins at most, in bytes.
 const REACH: usize = 120;
@@ -37,6 +37,7 @@ pub(super) fn backwards(text: &str) -> impl Iterator<Item = Statement<'_>> {
     words.filter_map(|(at, end)| {
         let first: &[char] = match text[at..].chars().next() {
             Some('n') => &['a', 'A'],
+            Some('N') => &['A'],
             Some('o') => &['c', 'C'],
             _ => &[],
         };
@@ -52,14 +53,15 @@ pub(super) fn backwards(text: &str) -> impl Iterator<Item = Statement<'_>> {
 /// The candidates behind the word, whose end is at `at`.
 fn answer_behind(text: &str, at: usize) -> Option<Vec<&str>> {
     let rest = text[at..].strip_prefix("R").unwrap_or(&text[at..]);
-    let rest = rest.strip_prefix('s').unwrap_or(rest);
+    let rest = rest.strip_prefix(['s', 'S']).unwrap_or(rest);
     // Chinese has no space between words.
     if rest.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         return None;
     }
     let from = text.len() - rest.len() + introduction(rest)?;
     let sentence = sentence(&text[from..]);
-    if sentence.is_empty() {
+    // "The answer is not 42" says nothing of what it is.
+    if sentence.is_empty() || sentence.starts_with("not ") {
         return None;
     }
     let mut texts = Vec::with_capacity(4);
@@ -119,6 +121,8 @@ fn verb_at(text: &str) -> Option<usize> {
     let verb = [
         "is:",
         "is",
+        "IS:",
+        "IS",
         "：",
         "是",
         "为",
