@@ -1,5 +1,7 @@
 //! `counterpoint convert`: a Hugging Face directory from a GGUF file.
 
+use std::io::Write;
+
 use counterpoint_policy::PolicyError;
 use counterpoint_policy::gguf::{self, WeightFormat};
 
@@ -22,7 +24,8 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failure> {
     for note in &converted.notes {
         eprintln!("counterpoint: note: {}", printable(note));
     }
-    println!(
+    let written = writeln!(
+        std::io::stdout(),
         "wrote {}: {}, {:.1} million parameters in {}, {} tokens of which {:?} end an answer, {} chat template",
         args.out.display(),
         converted.architecture,
@@ -32,5 +35,8 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failure> {
         converted.eos_tokens,
         if converted.chat_template { "with a" } else { "without a" },
     );
-    Ok(())
+    match written {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Err(Failure::OutputClosed),
+        other => other.map_err(|e| Failure::Failed(format!("stdout: {e}"))),
+    }
 }
