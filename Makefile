@@ -9,7 +9,7 @@ BIN := target/release/counterpoint
 # Idle OpenMP threads must sleep, not spin: two engines share the cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup build quickstart test lint check-deny bench-race python-env clean
+.PHONY: help setup build quickstart smollm2-model test lint check-deny bench-race python-env clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ build: setup ## build target/release/counterpoint
 
 quickstart: build ## train a tiny policy on arithmetic until it is visibly better (results in runs/quickstart)
 	@$(BIN) run configs/quickstart.toml
+
+smollm2-model: build ## fetch SmolLM2-135M-Instruct once (93 MB) and convert it to .cache/smollm2
+	@.ci/smollm2
 
 test: setup ## run all tests (no network, no GPU)
 	@COUNTERPOINT_STRICT=1 $(CARGO) test --release --locked --workspace

@@ -36,6 +36,8 @@ enum Command {
     Score(ScoreArgs),
     /// Evaluate the training objectives: JSONL cases in, {"loss", "grad"} out, in float64.
     Loss(InputArgs),
+    /// Make a Hugging Face model directory of a GGUF file (llama, qwen2, qwen3), with its tokenizer and chat template.
+    Convert(ConvertArgs),
     /// Print the JSON Schema of the config.
     Schema,
 }
@@ -109,6 +111,28 @@ pub(crate) struct ScoreArgs {
     pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) input: InputArgs,
+}
+
+/// `convert`.
+#[derive(Debug, Args)]
+pub(crate) struct ConvertArgs {
+    /// GGUF file.
+    pub(crate) file: PathBuf,
+    /// Directory to make; it must not exist.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Number format of the weights written; "auto" is float32 below a billion parameters and bfloat16 from there on.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) dtype: Dtype,
+}
+
+/// Number formats that `convert` writes.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Dtype {
+    Auto,
+    Float32,
+    Bfloat16,
+    Float16,
 }
 
 /// How `generate` samples.
@@ -202,6 +226,7 @@ fn dispatch(command: Command, registry: &Registry) -> Result<(), Failure> {
         Command::Verify(args) => commands::verify::run(&args, registry),
         Command::Score(args) => commands::score::run(&args),
         Command::Loss(args) => commands::loss::run(&args),
+        Command::Convert(args) => commands::convert::run(&args),
         Command::Schema => commands::schema::run(),
     }
 }

@@ -1,6 +1,7 @@
 //! One file per command of the program.
 
 pub(crate) mod check;
+pub(crate) mod convert;
 mod estimate;
 pub(crate) mod eval;
 pub(crate) mod generate;

@@ -9,6 +9,7 @@
 //! * [`Transformer`]: the forward pass. How attention reaches earlier positions is the caller's affair ([`Attend`]):
 //!   [`PackedAttention`] for training, a KV cache for sampling.
 //! * [`checkpoint`]: Hugging Face directories in and out. [`Tokenizer`]: text and chats to tokens and back.
+//! * [`gguf`]: Hugging Face directories from GGUF files.
 //! * [`Scorer`]: log-probabilities of given tokens.
 //! * [`Device`]s are chosen in one place, [`device::choose`].
 //!
@@ -21,6 +22,7 @@ pub mod checkpoint;
 mod config;
 pub mod device;
 mod error;
+pub mod gguf;
 mod layout;
 mod rope;
 mod score;
