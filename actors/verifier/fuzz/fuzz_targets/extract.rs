@@ -1,0 +1,61 @@
+//! The search for the final answer, in any text: what it finds stands in the text, the later stages end, and a second search
+//! finds the same.
+#![no_main]
+
+use counterpoint_verifier::math::{Candidate, Method, Search, conclusion};
+use libfuzzer_sys::fuzz_target;
+
+/// More candidates than any text may give: the sum of what each method gives at most, with room.
+const MOST_CANDIDATES: usize = 200;
+
+fuzz_target!(|text: &str| {
+    let concluded = conclusion(text);
+    assert!(stands_in(concluded, text), "the conclusion is not a part of the text");
+    let all = search(concluded, &Method::ALL);
+    assert_eq!(all, search(concluded, &Method::ALL), "a second search differs");
+    assert!(all.len() <= MOST_CANDIDATES, "{} candidates", all.len());
+    for candidate in &all {
+        check(candidate, concluded);
+    }
+    for method in Method::ALL {
+        let alone = search(concluded, &[method]);
+        for candidate in &alone {
+            assert_eq!(candidate.method, method, "another method than was asked for");
+            check(candidate, concluded);
+        }
+        // A search by all methods never misses a box that a search for boxes finds.
+        if method == Method::Boxed {
+            let boxed: Vec<_> = all.iter().filter(|candidate| candidate.method == method).cloned().collect();
+            assert_eq!(boxed, alone, "the box depends on the other methods");
+        }
+    }
+    assert!(search(concluded, &[]).is_empty(), "found by no method");
+});
+
+fn search<'a>(text: &'a str, methods: &[Method]) -> Vec<Candidate<'a>> {
+    let mut search = Search::new(text, methods);
+    let mut found = Vec::new();
+    for _ in 0..5 {
+        let Some(stage) = search.stage() else { return found };
+        found.extend(stage);
+    }
+    panic!("more stages than there are");
+}
+
+/// Nothing is made up: a candidate is a part of the text, or several boxes of it joined.
+fn check(candidate: &Candidate<'_>, text: &str) {
+    let found = &*candidate.text;
+    if stands_in(found, text) {
+        return;
+    }
+    assert_eq!(candidate.method, Method::Boxed, "{found:?} does not stand in the text");
+    let joined = candidate.text.split(" , ").all(|part| text.contains(part));
+    assert!(joined, "{found:?} is not made of boxes of the text");
+}
+
+/// By address, for what is borrowed: the very bytes, not others like them.
+fn stands_in(part: &str, text: &str) -> bool {
+    let whole = text.as_bytes().as_ptr_range();
+    let part = part.as_bytes().as_ptr_range();
+    whole.start <= part.start && part.end <= whole.end
+}
