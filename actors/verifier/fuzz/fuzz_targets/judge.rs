@@ -1,5 +1,5 @@
-//! The whole judge, on a pair: the first line against the rest. It must end within its steps, repeat itself, call a text equal
-//! to itself, and not depend on which of the two is the truth.
+//! The whole judge on a pair: the first line is the truth, the rest the completion. It must end within its steps, repeat itself,
+//! call a text equal to itself, and not depend on which of the two is the truth.
 #![no_main]
 
 use counterpoint_verifier::math::{Budget, Compare, Expr, Math, Style, equal, read};
@@ -7,9 +7,11 @@ use counterpoint_verifier::{Verdict, VoidReason};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    let (a, b) = text.split_once('\n').unwrap_or((text, text));
-    completions(a, b);
-    expressions(a, b);
+    let (answer, response) = text.split_once('\n').unwrap_or((text, text));
+    completions(response, answer);
+    let math = Math::default();
+    let found = math.judge(response, &math.truth("")).answer.map(|answer| answer.candidate.text.into_owned());
+    expressions(answer, found.as_deref().unwrap_or(response));
 });
 
 /// The verdict on whole texts, as a run gets it.
