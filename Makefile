@@ -46,6 +46,7 @@ bench-verify: build ## verdicts per second and the time of one, against math-ver
 
 FUZZ_SECONDS ?= 600
 fuzz: ## fuzz the maths verifier, FUZZ_SECONDS for each target (needs cargo-fuzz; see actors/verifier/fuzz/README.md)
+	@python3 actors/verifier/fuzz/seeds.py
 	@cd actors/verifier && for target in latex extract judge; do \
 	  mkdir -p fuzz/corpus/$$target; \
 	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \

@@ -6,8 +6,6 @@
 //! has them.
 #![allow(clippy::unwrap_used, reason = "a bench may")]
 
-#[path = "../tests/suite/hostile.rs"]
-mod hostile;
 #[path = "../tests/suite/mod.rs"]
 mod suite;
 
@@ -16,6 +14,7 @@ use std::sync::Arc;
 
 use counterpoint_verifier::{Question, Registry, Verdict, Verifier, VerifierConfig};
 use serde_json::{Value, json};
+use suite::hostile;
 use tokio::time::Instant;
 
 fn main() {
