@@ -1,6 +1,6 @@
 """Verification: verdicts per second and time per verdict, Counterpoint against math-verify, on the same cases and one core.
 
-usage (by `make bench-verify`): verify.py [--repeats 3] [--copies 20] [--core 0] [--latency BINARY]
+usage (by `make bench-verify`): verify.py [--repeats 3] [--copies 100] [--core 0] [--latency BINARY]
 
 The cases are those of actors/verifier/tests/cases (kind `math`, default options). Both programs get text and return verdicts:
 Counterpoint is `counterpoint verify --verifier math --workers 1`, start-up and JSON included, on the cases written --copies
@@ -125,7 +125,7 @@ def line(name, rate, agrees, row):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--copies", type=int, default=20)
+    parser.add_argument("--copies", type=int, default=100)
     parser.add_argument("--core", type=int, default=0)
     parser.add_argument("--binary", default=ROOT / "target/release/counterpoint", help="`counterpoint`; empty to leave it out")
     parser.add_argument("--latency", default="", help="the latency bench, if it is built already")
@@ -143,7 +143,7 @@ def main():
     figures["math-verify"] = theirs
     figures["counterpoint, hostile texts"] = hostile = inside["hostile"]
     table(figures, len(rows))
-    print(f"\n{len(rows)} cases, one core. Slowest hostile text, undisturbed: {hostile['best']['slowest']}.")
+    print(f"\n{len(rows)} cases, one core. Slowest hostile text, undisturbed: {hostile['best']['slowest'][0][0]}.")
     for name, row in figures.items():
         if row is not theirs and row is not hostile:
             row["times_math_verify"] = row["verdicts_per_second"] / theirs["verdicts_per_second"]

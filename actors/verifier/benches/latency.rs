@@ -36,6 +36,9 @@ fn main() {
     }
 }
 
+/// How many of the slowest are named.
+const SLOWEST: usize = 5;
+
 /// The cases of a folder; what is no UTF-8 is left out.
 fn files(folder: &str) -> Vec<(String, Question)> {
     let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{folder}: {error}"));
@@ -79,9 +82,11 @@ async fn measure(group: &str, math: &Arc<dyn Verifier>, cases: &[(String, Questi
 fn distribution(mut times: Vec<(f64, usize)>, cases: &[(String, Question)]) -> Value {
     times.sort_by(|a, b| a.0.total_cmp(&b.0));
     let at = |share: f64| round(times[((times.len() - 1) as f64 * share) as usize].0);
-    let (slowest, case) = times[times.len() - 1];
+    let (slowest, _) = times[times.len() - 1];
+    let names = times.iter().rev().map(|(time, case)| json!([cases[*case].0, round(*time)]));
+    let names: Vec<_> = names.take(SLOWEST).collect();
     json!({
-        "p50_us": at(0.5), "p99_us": at(0.99), "p99.9_us": at(0.999), "max_us": round(slowest), "slowest": cases[case].0,
+        "p50_us": at(0.5), "p99_us": at(0.99), "p99.9_us": at(0.999), "max_us": round(slowest), "slowest": names,
     })
 }
 

@@ -12,6 +12,7 @@
 //! defined: `\ln x^2` is `2\ln x`, but `\sqrt{x^2}` is not `x`.
 
 mod collections;
+mod elementary;
 mod evaluate;
 mod exact;
 mod fast;

@@ -13,9 +13,10 @@ use crate::math::{Budget, Constant, Function};
 pub(super) trait Real: Clone {
     /// What precision, where there is a choice.
     type Setting: Copy;
-    /// Steps of an elementary function. An operation of arithmetic takes one, or `ARITHMETIC`.
-    const FUNCTION: u64;
+    /// Steps of an operation of arithmetic.
     const ARITHMETIC: u64;
+    /// Steps of an elementary function.
+    fn function_steps(setting: Self::Setting) -> u64;
 
     fn of(value: &RBig, setting: Self::Setting) -> Self;
     fn pi(setting: Self::Setting) -> Self;
@@ -120,18 +121,18 @@ impl<'a, R: Real> Numeric<'a, R> {
     }
 
     fn exp(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
-        self.pay(R::FUNCTION)?;
+        self.pay(R::function_steps(self.setting))?;
         let size = a.re.exp()?;
         if is_real(a) {
             return Ok(self.real(size));
         }
-        self.pay(R::FUNCTION)?;
+        self.pay(R::function_steps(self.setting))?;
         let (sin, cos) = a.im.sin_cos()?;
         Ok(Complex { re: size.multiply(&cos), im: size.multiply(&sin) })
     }
 
     fn ln(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
-        self.pay(R::FUNCTION)?;
+        self.pay(R::function_steps(self.setting))?;
         if is_real(a) {
             return match a.re.sign() {
                 Some(Ordering::Greater) => Ok(self.real(a.re.ln()?)),
@@ -143,7 +144,7 @@ impl<'a, R: Real> Numeric<'a, R> {
                 None => Err(Failure::Unsure),
             };
         }
-        self.pay(R::FUNCTION)?;
+        self.pay(R::function_steps(self.setting))?;
         let size = self.half_of_real(&Self::norm(a).ln()?);
         Ok(Complex { re: size, im: self.argument(a)? })
     }
@@ -153,7 +154,7 @@ impl<'a, R: Real> Numeric<'a, R> {
     }
 
     fn argument(&mut self, a: &Pair<R>) -> Outcome<R> {
-        self.pay(R::FUNCTION)?;
+        self.pay(R::function_steps(self.setting))?;
         // On the negative real axis the angle jumps: there the sign of the imaginary part must be known.
         if a.im.sign().is_none() && a.re.sign() != Some(Ordering::Greater) {
             return Err(Failure::Unsure);
@@ -218,13 +219,13 @@ impl<'a, R: Real> Numeric<'a, R> {
     }
 
     fn sin_cos(&mut self, a: &Pair<R>) -> Outcome<(Pair<R>, Pair<R>)> {
-        self.pay(R::FUNCTION)?;
+        self.pay(R::function_steps(self.setting))?;
         let (sin, cos) = a.re.sin_cos()?;
         if is_real(a) {
             return Ok((self.real(sin), self.real(cos)));
         }
         // sin(x + iy) = sin x·cosh y + i·cos x·sinh y, and the cosine likewise.
-        self.pay(R::FUNCTION)?;
+        self.pay(R::function_steps(self.setting))?;
         let (up, down) = (a.im.exp()?, a.im.negate().exp()?);
         let cosh = self.half_of_real(&up.add(&down));
         let sinh = self.half_of_real(&up.add(&down.negate()));
@@ -267,7 +268,7 @@ impl<'a, R: Real> Numeric<'a, R> {
     }
 
     fn arcsin(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
-        self.pay(R::FUNCTION)?;
+        self.pay(R::function_steps(self.setting))?;
         let rest = self.complement(a)?;
         if is_real(a) && is_real(&rest) {
             return Ok(self.real(a.re.angle(&rest.re)?));
@@ -279,7 +280,7 @@ impl<'a, R: Real> Numeric<'a, R> {
     }
 
     fn arctan(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
-        self.pay(R::FUNCTION)?;
+        self.pay(R::function_steps(self.setting))?;
         let one = self.real(self.exactly(1));
         if is_real(a) {
             return Ok(self.real(a.re.angle(&one.re)?));
@@ -399,7 +400,7 @@ impl<R: Real> Domain for Numeric<'_, R> {
     }
 
     fn constant(&mut self, constant: Constant) -> Outcome<Pair<R>> {
-        self.pay(R::FUNCTION / 2)?;
+        self.pay(R::function_steps(self.setting) / 2)?;
         match constant {
             Constant::Pi => Ok(self.real(R::pi(self.setting))),
             Constant::E => Ok(self.real(self.exactly(1).exp()?)),
