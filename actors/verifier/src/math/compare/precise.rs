@@ -115,7 +115,7 @@ impl Real for Precise {
     const ARITHMETIC: u64 = 1;
 
     fn function_steps(bits: usize) -> u64 {
-        bits as u64 * 40 / 256
+        bits as u64 * 10 / 256
     }
 
     fn of(value: &RBig, bits: usize) -> Self {
