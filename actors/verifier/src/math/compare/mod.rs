@@ -12,10 +12,10 @@
 //! defined: `\ln x^2` is `2\ln x`, but `\sqrt{x^2}` is not `x`.
 
 mod collections;
-mod elementary;
 mod evaluate;
 mod exact;
 mod fast;
+mod fixed_point;
 mod fraction;
 mod matrix;
 mod modular;

@@ -8,8 +8,8 @@ use dashu::float::{Context, FpResult};
 use dashu::integer::{IBig, UBig};
 use dashu::rational::RBig;
 
-use super::elementary::{self, Float};
 use super::evaluate::{Failure, Outcome};
+use super::fixed_point::{self, Float};
 use super::numeric::Real;
 
 /// A number within 2^`error` of `value`, computed to so many bits.
@@ -185,7 +185,7 @@ impl Real for Precise {
         if self.is_zero() {
             return Ok(Self { value: Float::ONE, ..self.clone() });
         }
-        let mut power = Self::near(elementary::exp(&self.value, self.bits), f64::NEG_INFINITY, self.bits);
+        let mut power = Self::near(fixed_point::exp(&self.value, self.bits), f64::NEG_INFINITY, self.bits);
         power.error = plus(power.error, power.size() + self.error + 1.0);
         Ok(power)
     }
@@ -198,7 +198,7 @@ impl Real for Precise {
         if self.value == Float::ONE {
             return Ok(Self { value: Float::ZERO, error: carried, bits: self.bits });
         }
-        Ok(Self::near(elementary::ln(&self.value, self.bits), carried, self.bits))
+        Ok(Self::near(fixed_point::ln(&self.value, self.bits), carried, self.bits))
     }
 
     fn sin_cos(&self) -> Outcome<(Self, Self)> {
@@ -208,7 +208,7 @@ impl Real for Precise {
         if self.is_zero() {
             return Ok((self.clone(), Self { value: Float::ONE, ..self.clone() }));
         }
-        let (sin, cos, known) = elementary::sin_cos(&self.value, self.bits);
+        let (sin, cos, known) = fixed_point::sin_cos(&self.value, self.bits);
         let carried = if known { self.error } else { plus(self.error, -(self.bits as f64) - 8.0) };
         Ok((Self::near(sin, carried, self.bits), Self::near(cos, carried, self.bits)))
     }
@@ -223,7 +223,7 @@ impl Real for Precise {
         if self.is_zero() && !x.value.is_negative() {
             return Ok(Self { value: Float::ZERO, error: carried, bits: self.bits });
         }
-        Ok(Self::near(elementary::angle(&self.value, &x.value, self.bits), carried, self.bits))
+        Ok(Self::near(fixed_point::angle(&self.value, &x.value, self.bits), carried, self.bits))
     }
 
     fn floor(&self) -> Outcome<Self> {
