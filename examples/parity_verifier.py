@@ -1,22 +1,18 @@
-"""A verifier in Python: an answer is right if it has the parity of the truth. Speaks the `process` protocol of Counterpoint."""
-import json
-import sys
+"""A verifier of one's own in Python: an answer is right if it has the parity of the truth.
+
+    [verifier.define.parity]
+    kind = "process"
+    command = ["python3", "examples/parity_verifier.py"]
+"""
+
+from counterpoint_verifier import serve
 
 
-def parity(text):
+def even(number):
     try:
-        return int(text) % 2
+        return int(number) % 2 == 0
     except ValueError:
         return None
 
 
-def say(line):
-    print(json.dumps(line), flush=True)
-
-
-say({"protocol": "counterpoint-verifier", "version": 1})
-for line in sys.stdin:
-    request = json.loads(line)
-    truth = parity(request["prompt"]["answer"])
-    verdicts = [truth is not None and parity(response) == truth for response in request["responses"]]
-    say({"id": request["id"], "verdicts": verdicts})
+serve(lambda response, answer, prompt: even(response) is not None and even(response) == even(answer))

@@ -58,6 +58,8 @@ table! {
     RESPONSE_TOKENS = "response_tokens", Kind::Histogram(TOKENS), "Answer length in tokens, by stage (sampled, trained).";
     VERDICTS = "verdicts_total", Kind::Counter, "Verdicts by verifier, outcome (correct, incorrect, soft, void) and void reason.";
     VERIFIER_SECONDS = "verifier_seconds", Kind::Histogram(SECONDS), "Time to judge one group, by verifier.";
+    VERIFIER_HTTP_ERRORS = "verifier_http_errors_total", Kind::Counter, "Failed attempts to get verdicts from an HTTP server, by code.";
+    VERIFIER_SHADOW = "verifier_shadow_total", Kind::Counter, "Answers for a shadow verifier, by verifier, shadow and agreement (agree, disagree, void, skipped).";
     ACTOR_SECONDS = "actor_state_seconds_total", Kind::Counter, "Time an actor spent in a state (busy, idle, frozen): its rate is the bubble.";
     STALENESS_STEPS = "staleness_steps", Kind::Histogram(STALENESS), "Optimiser steps between a group's start and its training.";
     MAILBOX_DEPTH = "mailbox_depth", Kind::Gauge, "Work waiting on an edge between actors.";
@@ -146,6 +148,20 @@ pub fn verified(verifier: &str, verdicts: &[crate::Verdict], took: Duration) {
         counter!(VERDICTS, "verifier" => verifier.to_owned(), "outcome" => verdict.label(), "reason" => reason)
             .increment(1);
     }
+}
+
+/// The labels of [`verifier_http_failed`].
+pub const HTTP_ERROR_CODES: [&str; 8] = ["connect", "timeout", "429", "5xx", "4xx", "redirect", "tls", "protocol"];
+
+/// A verifier's HTTP server failed once, in one of [`HTTP_ERROR_CODES`].
+pub fn verifier_http_failed(code: &'static str) {
+    counter!(VERIFIER_HTTP_ERRORS, "code" => code).increment(1);
+}
+
+/// Answers that a shadow verifier was to judge beside the one that decides (`agreement`: agree, disagree, void, skipped).
+pub fn shadowed(verifier: &str, shadow: &str, agreement: &'static str, answers: u64) {
+    let (verifier, shadow) = (verifier.to_owned(), shadow.to_owned());
+    counter!(VERIFIER_SHADOW, "verifier" => verifier, "shadow" => shadow, "agreement" => agreement).increment(answers);
 }
 
 /// An actor spent time in a state (`busy`, `idle`, `frozen`).
@@ -280,6 +296,9 @@ pub fn describe() {
     counter!(RESUMES).increment(0);
     for invariant in crate::invariant::Invariant::ALL {
         counter!(INVARIANTS, "invariant" => invariant.id()).increment(0);
+    }
+    for code in HTTP_ERROR_CODES {
+        counter!(VERIFIER_HTTP_ERRORS, "code" => code).increment(0);
     }
     for metric in METRICS {
         match metric.kind {

@@ -87,10 +87,11 @@ impl Judge {
     }
 
     /// How the verdicts came about, if the verifier can tell and does so within the deadline.
-    pub async fn explain(&self, question: Question, deadline: Duration) -> Option<Vec<serde_json::Value>> {
-        let verifier = Arc::clone(&self.verifier);
+    pub async fn explain(&self, mut question: Question, deadline: Duration) -> Option<Vec<serde_json::Value>> {
+        let (verifier, deadline) = (Arc::clone(&self.verifier), deadline.min(LONGEST_DEADLINE));
+        question.deadline = Instant::now() + deadline;
         let mut run = tokio::spawn(async move { verifier.explain(&question).await });
-        let explained = timeout(deadline.min(LONGEST_DEADLINE), &mut run).await;
+        let explained = timeout(deadline, &mut run).await;
         // Too late, or a panic: then there is nothing to say.
         run.abort();
         explained.ok()?.ok()?

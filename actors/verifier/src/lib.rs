@@ -36,17 +36,29 @@
 //! registry.register("parity", |_options| Ok(Arc::new(Parity)))?;
 //! # Ok::<(), counterpoint_verifier::VerifierError>(())
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may"))]
 
+mod choice;
+mod code;
+mod compose;
 mod config;
+mod contain;
 mod dapo;
+mod decimal;
 mod error;
 mod exact;
+mod extract;
+mod format;
+mod http;
+mod json;
 mod judge;
 mod kinds;
 pub mod math;
+mod normal;
+mod numeric;
 mod options;
+mod pattern;
 mod pool;
 mod process;
 mod question;
@@ -56,14 +68,29 @@ mod scheduler;
 mod self_test;
 
 pub use async_trait::async_trait;
+pub use choice::{Choice, ChoiceOptions, Numbers};
+pub use code::{Code, CodeOptions, Network, WithoutFence};
+pub use compose::{
+    AllOptions, AnyOptions, BySource, BySourceOptions, Combined, First, FirstOptions, Shadow, ShadowOptions,
+    WeightedOptions,
+};
 pub use config::{Definition, TruncatedPolicy, VerifierConfig};
+pub use contain::{Limits, MARKER};
 pub use counterpoint_rollout::{Verdict, VoidReason};
 pub use dapo::{Dapo, DapoStyle};
+pub use decimal::Decimal;
 pub use error::VerifierError;
-pub use exact::{Case, Exact};
+pub use exact::Exact;
+pub use extract::Extract;
+pub use format::{Format, FormatOptions};
+pub use http::{Dialect, HttpOptions, HttpVerifier, Scores, Secret};
+pub use json::{Json, JsonExtract, JsonOptions};
 pub use judge::{Judge, Judged, Unfinished};
 pub use math::Math;
+pub use normal::{Case, Punctuation, UnicodeForm};
+pub use numeric::{Numeric, NumericOptions, Percent, Several};
 pub use options::parse_options;
+pub use pattern::{Decides, GroupName, RegexOptions, RegexVerifier, Take};
 pub use pool::{PoolArgs, PoolMsg, VerifierPool};
 pub use process::{Process, ProcessOptions};
 pub use question::{Home, Mode, Question, Verifier};

@@ -159,6 +159,11 @@ impl<'a> Parts<'a> {
         }
     }
 
+    /// How many judgements of one part may hang: `verifier.max_abandoned`.
+    pub(crate) fn max_abandoned(&self) -> usize {
+        self.config.max_abandoned
+    }
+
     fn plain(&self, kind: &str) -> Result<Arc<dyn Verifier>, VerifierError> {
         match self.registry.kinds.0.get(kind) {
             Some(factory) => factory(Value::Object(Map::new()), self),
@@ -274,7 +279,29 @@ mod tests {
         let again = registry.register("mine", refuse).unwrap_err();
         assert_eq!(again.to_string(), "`mine` is registered already; choose another name");
         assert!(registry.register("exact", refuse).is_err());
-        assert_eq!(registry.kinds().collect::<Vec<_>>(), ["dapo", "exact", "math", "mine", "process"]);
+        assert_eq!(
+            registry.kinds().collect::<Vec<_>>(),
+            [
+                "all",
+                "any",
+                "by_source",
+                "choice",
+                "code",
+                "dapo",
+                "exact",
+                "first",
+                "format",
+                "http",
+                "json",
+                "math",
+                "mine",
+                "numeric",
+                "process",
+                "regex",
+                "shadow",
+                "weighted"
+            ]
+        );
         let error = |value| registry.build(&config(value)).err().map(|error| error.to_string());
         assert_eq!(error(json!({"name": "mine"})).as_deref(), Some("verifier.name: got {}"));
         let defined = json!({"name": "x", "define": {"x": {"kind": "mine", "k": 1}}});

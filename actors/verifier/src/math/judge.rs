@@ -150,14 +150,33 @@ fn find_answer<'a>(text: &'a str, methods: &[Method], budget: &mut Budget) -> Re
             }
             left -= 1;
             let firm = candidate.firm;
+            if let Cow::Borrowed(text) = candidate.text
+                && candidate.method == Method::Boxed
+                && let Some(stated) = stated_within(text, budget)?
+            {
+                return Ok(Some(stated));
+            }
             let Some(answer) = understand(candidate, budget)? else { continue };
             if firm || answer.is_mathematics() {
                 return Ok(Some(answer));
             }
-            words = words.or(Some(answer));
+            // Words in bold say it better than the sentence that they stand in.
+            let is_bold = answer.candidate.method == Method::Bold;
+            if words.as_ref().is_none_or(|words: &Answer<'_>| is_bold && words.candidate.method == Method::Whole) {
+                words = Some(answer);
+            }
         }
     }
     Ok(words)
+}
+
+/// `\boxed{\text{The answer is } 5}`: what is stated in a box that says more than the answer.
+fn stated_within<'a>(text: &'a str, budget: &mut Budget) -> Result<Option<Answer<'a>>, OverBudget> {
+    if !text.contains("nswer") {
+        return Ok(None);
+    }
+    let answer = find_answer(text, &[Method::Statement], budget)?;
+    Ok(answer.filter(Answer::is_mathematics))
 }
 
 /// The truth: a box in it, or the whole of it, or what would be found in a completion.

@@ -1,239 +1,202 @@
-//! The kind `process`: a verifier in a process of its own, written in any language.
+//! The kind `process`: a verifier in any language, as a child process that reads and writes lines of JSON.
 //!
-//! **Contract.** The command is started without a shell; model output reaches it on standard input only, as JSON lines (see
-//! `protocol.rs`). Each of `processes` children is asked one group at a time. Whatever a child does wrong (no answer in time,
-//! an end, a wrong id or count, no JSON, a line without end) costs that group a void verdict: the child is killed with all
-//! that it started, and another takes its place.
+//! # The protocol, version 1
 //!
-//! **Limits.** After a fault the next start waits, twice as long each time, up to [`LONGEST_PAUSE`]. After `max_restarts`
-//! faults without a right answer between them the verifier is out of service, and everything is void at once, which
-//! ends the run by `replay.max_void_share`. This is containment of accidents, not a sandbox.
+//! One JSON object per line (JSON Lines, UTF-8), requests on the child's standard input, answers on its standard output.
+//! Standard error goes into the log. A line ends with `\n`, and the child must flush after each.
+//!
+//! | who | when | line |
+//! |---|---|---|
+//! | child | first, within `start_seconds` | `{"protocol": "counterpoint-verifier", "version": 1}` |
+//! | Counterpoint | for each group of answers | `{"id": 1, "prompt": {...}, "responses": ["...", ...], "deadline_seconds": 9.5}` |
+//! | child | once per request, in any order | `{"id": 1, "verdicts": [...]}`, one verdict per response, in order |
+//! | child | instead, if it cannot judge | `{"id": 1, "error": "why"}`: every response is void |
+//! | Counterpoint | at the end | closes the child's input; the child ends within a second, or is killed |
+//!
+//! | in `prompt` | what |
+//! |---|---|
+//! | `id` | the prompt's name, unique in the data |
+//! | `text` or `messages` | the question: a text, or a list of `{"role", "content"}` |
+//! | `answer` | what a right answer is |
+//! | `source` | where the prompt came from |
+//! | `info` | the data's other columns |
+//!
+//! | verdict | meaning |
+//! |---|---|
+//! | `"correct"`, `"incorrect"` | score 1, score 0 |
+//! | `{"score": 0.5}` | a score from 0 to 1 |
+//! | `{"void": "why"}`, `"void"` | no judgement is possible; this teaches the model nothing |
+//!
+//! Objects may have more keys, which are ignored. `deadline_seconds` is the time left when the request was sent. A child gets
+//! up to `pipeline` requests before it has answered the first.
+//!
+//! # What goes wrong, and what it costs
+//!
+//! | the child | its open requests | and then |
+//! |---|---|---|
+//! | is late | that one is void (`timeout`); the others are asked again, once, of another process | killed, started again |
+//! | exits, crashes, closes its output or input | void (`crash`) | started again |
+//! | answers with another number of verdicts, `NaN`, or unreadably but with the id in front | that one is void (`protocol`) | goes on |
+//! | gives a verdict that is none, or a score outside 0 to 1 | that verdict is void (`protocol`) | goes on |
+//! | answers what it was not asked, or twice, or writes what is no JSON object in UTF-8 | void (`protocol`) | killed, started again |
+//! | writes a line longer than `max_line_bytes` | void (`output_limit`) | killed, started again |
+//! | fails more than `max_restarts` times within `restart_window_seconds` | void (`unavailable`), at once, from then on | out of service |
+//!
+//! *Killed* means the child with all its descendants: `crate::contain` has how, and what the containment is worth. It
+//! takes milliseconds, the wait before the next start 0.1 s at first and at most 2 s. A child that writes nothing while it is
+//! asked nothing costs nothing.
+//!
+//! If nobody waits for an answer any more (the question was cancelled), the child may still give it until the request's
+//! deadline; only then it is killed.
 
-mod plug;
-mod protocol;
-mod tree;
+mod codec;
+mod jobs;
+mod lines;
+mod live;
+mod log;
+mod options;
+mod pacing;
+mod slot;
+mod talk;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use counterpoint_rollout::{Verdict, VoidReason};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::sync::{Mutex, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
-use self::plug::{Fault, Plug};
+use jobs::{Job, Jobs};
+pub use options::ProcessOptions;
+use slot::Slot;
+
 use crate::{Home, Mode, Pace, Question, Verifier, VerifierError};
 
-/// What is left of a question's time when a child is given up, so that the verdict says why.
-const MARGIN: Duration = Duration::from_millis(20);
-/// The pause after the first fault; it doubles with each.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// The longest pause between two starts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The longest that is kept back from a question's deadline, so that the verdicts (or the reason why there are none) reach
+/// whoever asked before he gives up.
+const MARGIN: Duration = Duration::from_millis(250);
 
-/// Options of the kind `process`.
-///
-/// ```toml
-/// [verifier.define.mine]
-/// kind = "process"
-/// command = ["python3", "examples/parity_verifier.py"]
-/// processes = 2
-/// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ProcessOptions {
-    /// The program and its arguments, started as they are, in the current directory, without a shell. Required.
-    pub command: Vec<String>,
-    /// Processes that run, each judging one group at a time. Default: 2.
-    #[serde(default = "two")]
-    pub processes: usize,
-    /// Seconds from the start of a process to its first line. Default: 30.
-    #[serde(default = "thirty")]
-    pub start_seconds: f64,
-    /// Seconds for one group; the question's own deadline (`verifier.deadline_seconds`) holds as well. Default: 30.
-    #[serde(default = "thirty")]
-    pub deadline_seconds: f64,
-    /// Faults without a right answer between them after which the verifier is out of service. Default: 8.
-    #[serde(default = "eight")]
-    pub max_restarts: u32,
-    /// Bytes of the longest line that a process may write. Default: 1 MiB.
-    #[serde(default = "mebibyte")]
-    pub max_line_bytes: usize,
-}
-
-fn two() -> usize {
-    2
-}
-
-fn thirty() -> f64 {
-    30.0
-}
-
-fn eight() -> u32 {
-    8
-}
-
-fn mebibyte() -> usize {
-    1 << 20
-}
-
-/// The kind `process`; see [`ProcessOptions`].
-#[derive(Debug)]
+/// A verifier in child processes; see the module's text.
 pub struct Process {
-    options: ProcessOptions,
-    start: Duration,
-    deadline: Duration,
+    options: Arc<ProcessOptions>,
+    /// For the self-test: how slowly to talk to the children.
     pace: Option<Pace>,
-    turns: Semaphore,
-    /// Children that nobody is asking just now; at most as many as turns.
-    idle: Mutex<Vec<Plug>>,
-    health: Mutex<Health>,
+    running: Mutex<Option<Running>>,
 }
 
-/// How the children have behaved lately.
-#[derive(Debug, Default)]
-struct Health {
-    /// Faults since the last right answer.
-    faults: u32,
-    /// No start before this.
-    pause_until: Option<Instant>,
+/// The slots and what they share. Dropping it stops them.
+struct Running {
+    jobs: Arc<Jobs>,
+    slots: Vec<JoinHandle<()>>,
 }
 
 impl Process {
-    /// Checks the options; starts nothing.
+    /// Starts nothing yet.
     ///
     /// # Errors
-    /// Options that cannot work.
+    /// Options that are out of range.
     pub fn new(options: ProcessOptions) -> Result<Self, VerifierError> {
-        let bad = |what: &str| Err(VerifierError::BadOption(what.to_owned()));
-        if options.command.first().is_none_or(String::is_empty) {
-            return bad("command: must name a program, as in [\"python3\", \"my_verifier.py\"]");
-        }
-        if options.processes == 0 || options.processes > Semaphore::MAX_PERMITS {
-            return bad("processes: must be at least 1");
-        }
-        if options.max_line_bytes == 0 {
-            return bad("max_line_bytes: must be at least 1");
-        }
-        let seconds = |key: &str, value: f64| match Duration::try_from_secs_f64(value) {
-            Ok(time) if !time.is_zero() && value <= 86_400.0 => Ok(time),
-            _ => Err(VerifierError::BadOption(format!("{key}: must be > 0 and at most 86400, got {value}"))),
-        };
-        Ok(Self {
-            start: seconds("start_seconds", options.start_seconds)?,
-            deadline: seconds("deadline_seconds", options.deadline_seconds)?,
-            pace: None,
-            turns: Semaphore::new(options.processes),
-            idle: Mutex::default(),
-            health: Mutex::default(),
-            options,
-        })
+        options.validate()?;
+        Ok(Self { options: Arc::new(options), pace: None, running: Mutex::new(None) })
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Plug>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn slots<'a>(&'a self, jobs: &'a Arc<Jobs>) -> impl Iterator<Item = Slot> + 'a {
+        let slot = |number| Slot::new(number, Arc::clone(&self.options), self.pace, Arc::clone(jobs));
+        (0..self.options.processes).map(slot)
     }
 
-    fn health(&self) -> std::sync::MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The jobs of the running slots; starts them if they do not run, without waiting for their hellos.
+    async fn jobs(&self) -> Arc<Jobs> {
+        let mut running = self.running.lock().await;
+        let running = running.get_or_insert_with(|| {
+            let jobs = Arc::new(Jobs::new(self.options.processes));
+            let slots = self.slots(&jobs).map(|slot| tokio::spawn(slot.run())).collect();
+            Running { jobs, slots }
+        });
+        Arc::clone(&running.jobs)
     }
 
-    async fn judge(&self, question: &Question, due: Instant) -> Result<Vec<Verdict>, Fault> {
-        let late = |what: &str| Fault { reason: VoidReason::Timeout, what: what.to_owned() };
-        // The semaphore is never closed.
-        let _turn = timeout_at(due, self.turns.acquire()).await.map_err(|_| late("every process was busy"))?;
-        let idle = self.idle().pop();
-        let mut plug = match idle {
-            Some(plug) => plug,
-            None => self.spawn(due).await?,
-        };
-        match plug.ask(question, due).await {
-            Ok(verdicts) => {
-                *self.health() = Health::default();
-                self.idle().push(plug);
-                Ok(verdicts)
-            }
-            Err(fault) => {
-                self.failed(&fault);
-                plug.end().await;
-                Err(fault)
-            }
+    async fn ask(&self, question: &Question, due: Instant) -> Vec<Verdict> {
+        let void = |reason| vec![Verdict::Void(reason); question.responses.len()];
+        let jobs = self.jobs().await;
+        let (reply, verdicts) = oneshot::channel();
+        let job = Job { question: question.clone(), due, again: false, reply };
+        if jobs.push(job).is_err() {
+            return void(VoidReason::Unavailable);
         }
-    }
-
-    async fn spawn(&self, due: Instant) -> Result<Plug, Fault> {
-        let (faults, pause) = {
-            let health = self.health();
-            (health.faults, health.pause_until)
-        };
-        if faults > self.options.max_restarts {
-            let what = format!("out of service after {faults} faults without a right answer (max_restarts)");
-            return Err(Fault { reason: VoidReason::Unavailable, what });
-        }
-        if let Some(pause) = pause {
-            if pause >= due {
-                let what = "it waits for a new start after a fault".to_owned();
-                return Err(Fault { reason: VoidReason::Unavailable, what });
-            }
-            sleep_until(pause).await;
-        }
-        let due = due.min(Instant::now() + self.start);
-        let plug = Plug::start(&self.options.command, self.options.max_line_bytes, self.pace, due).await;
-        plug.inspect_err(|fault| self.failed(fault))
-    }
-
-    fn failed(&self, fault: &Fault) {
-        let mut health = self.health();
-        health.faults += 1;
-        let pause = FIRST_PAUSE.saturating_mul(1 << health.faults.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
-        health.pause_until = Some(Instant::now() + pause);
-        let (faults, command) = (health.faults, &self.options.command);
-        tracing::warn!(?command, faults, "verifier process: {}; it is killed", fault.what);
+        // The slots answer every job that they take; if one loses a job, its task was lost.
+        verdicts.await.unwrap_or_else(|_| void(VoidReason::Crash))
     }
 }
 
 #[async_trait]
 impl Verifier for Process {
     async fn verify(&self, question: &Question) -> Vec<Verdict> {
-        let now = Instant::now();
-        let deadline = question.deadline.checked_sub(MARGIN).unwrap_or(now);
-        let due = deadline.min(now + self.deadline);
-        self.judge(question, due).await.unwrap_or_else(|fault| {
-            tracing::debug!("void: {}", fault.what);
-            vec![Verdict::Void(fault.reason); question.responses.len()]
-        })
+        if question.responses.is_empty() {
+            return Vec::new();
+        }
+        let left = question.deadline.saturating_duration_since(Instant::now());
+        let due = question.deadline - (left / 10).min(MARGIN);
+        let late = |_| vec![Verdict::Void(VoidReason::Timeout); question.responses.len()];
+        timeout_at(due, self.ask(question, due)).await.unwrap_or_else(late)
     }
 
-    /// Starts one process, so that a command that does not work is known before anything is sampled.
     async fn start(&self, _home: &Home) -> Result<(), VerifierError> {
-        *self.health() = Health::default();
-        if !self.idle().is_empty() {
+        let mut running = self.running.lock().await;
+        if running.is_some() {
             return Ok(());
         }
-        let plug = self.spawn(Instant::now() + self.start).await.map_err(|fault| {
-            let command = self.options.command.join(" ");
-            VerifierError::Setup(format!("command `{command}`: {}", fault.what))
-        })?;
-        self.idle().push(plug);
+        let jobs = Arc::new(Jobs::new(self.options.processes));
+        let (mut slots, mut hellos) = (Vec::new(), Vec::new());
+        for slot in self.slots(&jobs) {
+            let (first, hello) = oneshot::channel();
+            slots.push(tokio::spawn(slot.telling(first).run()));
+            hellos.push(hello);
+        }
+        let started = Running { jobs, slots };
+        for hello in hellos {
+            let outcome = hello.await.unwrap_or_else(|_| Err("the task that was to start it is lost".into()));
+            if let Err(error) = outcome {
+                started.stop().await;
+                return Err(VerifierError::Setup(error));
+            }
+        }
+        *running = Some(started);
         Ok(())
     }
 
     async fn stop(&self) {
-        let idle = std::mem::take(&mut *self.idle());
-        for plug in idle {
-            plug.end().await;
+        let running = self.running.lock().await.take();
+        if let Some(running) = running {
+            running.stop().await;
         }
     }
 
     fn slowly(&self, pace: Pace) -> Option<Arc<dyn Verifier>> {
-        // The options were checked when this one was made.
-        let slow = Self::new(self.options.clone()).ok()?;
-        Some(Arc::new(Self { pace: Some(pace), ..slow }))
+        let options = Arc::clone(&self.options);
+        Some(Arc::new(Self { options, pace: Some(pace), running: Mutex::new(None) }))
     }
 
     fn mode(&self) -> Mode {
         Mode::Async
+    }
+}
+
+impl Running {
+    /// Returns when all processes have ended.
+    async fn stop(mut self) {
+        self.jobs.close();
+        for slot in self.slots.drain(..) {
+            // A slot that panicked has dropped its process, which ends it.
+            let _ = slot.await;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.jobs.close();
     }
 }

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::{Comparison, Rule, Verdict, plain};
+use super::{Comparison, Rule, Verdict, matrix, plain};
 use crate::math::{Bracket, Constant, Expr, OverBudget};
 
 impl Comparison<'_> {
@@ -15,10 +15,16 @@ impl Comparison<'_> {
         match (a, b) {
             (Set(x) | List(x), Set(y) | List(y)) => self.elements(x, y),
             (Bracketed(..), Bracketed(..)) => self.tuples(a, b),
-            (Bracketed(left, x, right), Set(y) | List(y)) | (Set(y) | List(y), Bracketed(left, x, right)) => {
+            (Bracketed(left, x, right), List(y)) | (List(y), Bracketed(left, x, right)) => {
                 let is_tuple = x.len() > 2 || (*left, *right) == (Bracket::Round, Bracket::Round);
                 let found = if is_tuple { self.in_order(x, y)? } else { None };
                 if found.is_some() { Ok(found) } else { self.regions(a, b) }
+            }
+            (Bracketed(_, items, _), other) | (other, Bracketed(_, items, _))
+                if matrix::along_axes(other, items.len()).is_some() =>
+            {
+                let components = matrix::along_axes(other, items.len()).unwrap_or_default();
+                self.in_order(items, &components)
             }
             (Bracketed(_, items, _), other) | (other, Bracketed(_, items, _)) if is_vector(other) => {
                 self.vector(items, other)

@@ -11,7 +11,7 @@ use dashu::integer::IBig;
 use dashu::rational::RBig;
 
 use super::evaluate::{Failure, Outcome};
-use super::numeric::Real;
+use super::real::Real;
 
 /// A number within `error` of `value`. Where nothing is known the error is infinite.
 #[derive(Clone, Copy, Debug)]

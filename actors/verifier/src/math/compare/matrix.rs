@@ -1,7 +1,7 @@
 //! Matrices and vectors.
 
 use super::{Comparison, Rule, tree};
-use crate::math::{Bracket, Expr, OverBudget};
+use crate::math::{Bracket, Constant, Expr, Number, OverBudget};
 
 type Rows = Vec<Vec<Expr>>;
 
@@ -19,9 +19,13 @@ impl Comparison<'_> {
         }
         match (self.rows(a)?, self.rows(b)?) {
             (Some(a), Some(b)) => self.same_rows(&a, &b).map(Some),
+            (Some(rows), None) | (None, Some(rows)) => {
+                let other = if left { b } else { a };
+                let Some(components) = along_axes(other, rows.len().max(rows[0].len())) else { return Ok(Some(None)) };
+                self.vector(&components, &Expr::Matrix(rows)).map(Some)
+            }
             // A matrix within, such as under a determinant, leaves a scalar.
             (None, None) => Ok(None),
-            _ => Ok(Some(None)),
         }
     }
 
@@ -71,6 +75,12 @@ impl Comparison<'_> {
             }
             Expr::Sum(items) => self.total(items, Self::added),
             Expr::Product(items) => self.product(items),
+            Expr::Power(base, exponent) if tree::is_transposition(exponent) => {
+                let Some(rows) = self.rows(base)? else { return Ok(None) };
+                let columns = rows.first().map_or(0, Vec::len);
+                let column = |at: usize| rows.iter().map(|row| row[at].clone()).collect();
+                Ok(Some((0..columns).map(column).collect()))
+            }
             Expr::Power(base, exponent) => {
                 let Expr::Number(number) = &**exponent else { return Ok(None) };
                 let power = i64::try_from(number.value.numerator()).unwrap_or(0);
@@ -154,6 +164,41 @@ impl Comparison<'_> {
         };
         Ok(Some(a.iter().map(|row| (0..columns).map(|column| entry(row, column)).collect()).collect()))
     }
+}
+
+/// `4i - 2j + 6k`: the components along two or three axes. One along the second axis must be there: else it is a complex number.
+pub(super) fn along_axes(expr: &Expr, dimensions: usize) -> Option<Vec<Expr>> {
+    if !(2..=3).contains(&dimensions) {
+        return None;
+    }
+    let axis = |expr: &Expr| match expr {
+        Expr::Constant(Constant::I) => Some(0),
+        Expr::Symbol(name) if name == "j" => Some(1),
+        Expr::Symbol(name) if name == "k" && dimensions == 3 => Some(2),
+        _ => None,
+    };
+    let whole = |value: u8| Expr::Number(Number { value: value.into(), decimals: None, repeating: false });
+    let mut components = vec![whole(0); dimensions];
+    let terms = match expr {
+        Expr::Sum(terms) => terms.as_slice(),
+        term => std::slice::from_ref(term),
+    };
+    for term in terms {
+        let (term, negative) = match term {
+            Expr::Negate(term) => (&**term, true),
+            term => (term, false),
+        };
+        let (place, size) = match term {
+            Expr::Product(factors) => {
+                let (last, before) = factors.split_last()?;
+                let size = if before.len() == 1 { before[0].clone() } else { Expr::Product(before.to_vec()) };
+                (axis(last)?, size)
+            }
+            term => (axis(term)?, whole(1)),
+        };
+        components[place] = if negative { tree::negated(size) } else { size };
+    }
+    tree::contains(expr, &|part| matches!(part, Expr::Symbol(name) if name == "j")).then_some(components)
 }
 
 /// `[[1, 2], [3, 4]]`

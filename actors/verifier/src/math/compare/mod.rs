@@ -4,7 +4,7 @@
 //! a size. What it cannot decide within them is [`OverBudget`], neither equal nor different.
 //!
 //! **Order.** Cheap before dear, exact before approximate. Two objects of the same form are equal at once. Then, by what they
-//! are: words; relations; sets, lists, tuples and intervals; matrices; and at the bottom scalars, which [`scalar`] decides:
+//! are: words; relations; sets, lists, tuples and intervals; matrices; and at the bottom scalars, which [`notation`] and [`scalar`] decide:
 //! exact numbers ([`exact`], [`surd`]), rational functions in prime fields ([`modular`]), then floating point with error
 //! bounds: double precision ([`fast`]) to reject, many digits ([`precise`]) to accept.
 //!
@@ -12,20 +12,26 @@
 //! defined: `\ln x^2` is `2\ln x`, but `\sqrt{x^2}` is not `x`.
 
 mod collections;
+mod elementary;
 mod evaluate;
 mod exact;
 mod fast;
 mod fixed_point;
 mod fraction;
+mod interval;
 mod matrix;
 mod modular;
 mod names;
+mod notation;
 mod numeric;
 mod points;
 mod precise;
+mod proportional;
+mod real;
 mod region;
 mod relations;
 mod scalar;
+mod solve;
 mod surd;
 mod text;
 mod tree;
@@ -38,6 +44,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Budget, Expr, OverBudget, Relation};
+pub(super) use tree::substituted;
+
+/// What the parser adds to the name of a parameter that is said to be any integer.
+pub(super) const INTEGER_MARK: &str = "∈ℤ";
 
 /// How answers are compared.
 ///
@@ -161,7 +171,34 @@ type Verdict = Result<Option<Rule>, OverBudget>;
 pub fn equal(truth: &Expr, answer: &Expr, options: &Compare, budget: &mut Budget) -> Verdict {
     tree::admit(truth, budget)?;
     tree::admit(answer, budget)?;
-    Comparison { options, budget }.same(truth, answer)
+    match same_parameter(truth, answer) {
+        Some((truth, answer)) => Comparison { options, budget }.same(&truth, &answer),
+        None => Comparison { options, budget }.same(truth, answer),
+    }
+}
+
+/// `2k\pi` for all integers k is `2n\pi` for all integers n, and where only one says that they are integers the names must agree.
+/// `None` if neither says so.
+fn same_parameter(a: &Expr, b: &Expr) -> Option<(Expr, Expr)> {
+    let marked =
+        |expr: &Expr| tree::names_in(expr).into_iter().find(|name| name.ends_with(INTEGER_MARK)).map(str::to_owned);
+    match (marked(a), marked(b)) {
+        (None, None) => None,
+        (Some(name), Some(other)) => Some((a.clone(), substituted(b, &other, &Expr::Symbol(name)))),
+        (Some(name), None) => Some((substituted(a, &name, &counterpart(&name, a, b)), b.clone())),
+        (None, Some(name)) => Some((a.clone(), substituted(b, &name, &counterpart(&name, b, a)))),
+    }
+}
+
+/// What the integer parameter of one expression is called in the other: the one letter for whole numbers that only the other has.
+fn counterpart(marked: &str, own: &Expr, other: &Expr) -> Expr {
+    let name = marked.trim_end_matches(INTEGER_MARK);
+    let (own, other) = (tree::names_in(own), tree::names_in(other));
+    let mut free = other.iter().filter(|name| !own.contains(name));
+    match (free.next(), free.next()) {
+        (Some(free @ &("k" | "n" | "m" | "l" | "j" | "p" | "K" | "N" | "t")), None) => Expr::Symbol((*free).to_owned()),
+        _ => Expr::Symbol(name.to_owned()),
+    }
 }
 
 /// One comparison under way. The rules are its methods, each file those of one kind of object.
@@ -215,7 +252,9 @@ impl Comparison<'_> {
         };
         let chosen = match other {
             Expr::Choice(other, _) => letter.eq_ignore_ascii_case(other),
-            Expr::Symbol(name) | Expr::Text(name) if name.chars().count() == 1 => is_letter(name),
+            Expr::Symbol(name) | Expr::Text(name) if text::folded(name).chars().count() == 1 => {
+                is_letter(&text::folded(name))
+            }
             Expr::Constant(constant) => text::letter_of(*constant).is_some_and(is_letter),
             other => return self.same(content, other),
         };
@@ -267,6 +306,13 @@ fn plain(expr: &Expr) -> Cow<'_, Expr> {
     match expr {
         Expr::Bracketed(_, items, _) | Expr::List(items) if items.len() == 1 => plain(&items[0]),
         Expr::Relation(first, rest) => without_approximation(expr, first, rest),
+        // A tuple stands for a column as for a row.
+        Expr::Power(base, exponent)
+            if tree::is_transposition(exponent)
+                && matches!(**base, Expr::Bracketed(_, ref items, _) if items.len() > 1) =>
+        {
+            Cow::Borrowed(base)
+        }
         _ => match tree::signs_expanded(expr) {
             Some(values) => Cow::Owned(Expr::List(values)),
             None => Cow::Borrowed(expr),
@@ -298,6 +344,9 @@ fn is_claim(expr: &Expr) -> bool {
 }
 
 fn is_collection(expr: &Expr) -> bool {
+    if let Expr::Power(base, _) = expr {
+        return matches!(**base, Expr::NumberSet(_));
+    }
     matches!(
         expr,
         Expr::Bracketed(..)

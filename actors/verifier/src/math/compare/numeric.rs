@@ -7,51 +7,8 @@ use dashu::rational::RBig;
 
 use super::evaluate::{Domain, Failure, Outcome};
 use super::points::Point;
+use super::real::{Complex, Real, is_real, is_zero, real_part};
 use crate::math::{Budget, Constant, Function};
-
-/// A real number that is known up to an error bound it carries with it.
-pub(super) trait Real: Clone {
-    /// What precision, where there is a choice.
-    type Setting: Copy;
-    /// Steps of an operation of arithmetic.
-    const ARITHMETIC: u64;
-    /// Steps of an elementary function.
-    fn function_steps(setting: Self::Setting) -> u64;
-
-    fn of(value: &RBig, setting: Self::Setting) -> Self;
-    fn pi(setting: Self::Setting) -> Self;
-    fn add(&self, other: &Self) -> Self;
-    fn multiply(&self, other: &Self) -> Self;
-    fn negate(&self) -> Self;
-    /// By a number that is not zero; [`Failure::Unsure`] if it may be.
-    fn divide(&self, other: &Self) -> Outcome<Self>;
-    /// Of a number that is not negative, or is zero up to its error.
-    fn square_root(&self) -> Outcome<Self>;
-    fn exp(&self) -> Outcome<Self>;
-    /// Of a positive number.
-    fn ln(&self) -> Outcome<Self>;
-    fn sin_cos(&self) -> Outcome<(Self, Self)>;
-    /// The angle of the point (x, self), not the origin.
-    fn angle(&self, x: &Self) -> Outcome<Self>;
-    fn floor(&self) -> Outcome<Self>;
-    /// Its sign; `Equal` only if it is exactly zero, `None` if the error hides it.
-    fn sign(&self) -> Option<Ordering>;
-    /// The integer it is exactly.
-    fn integer(&self) -> Option<i64>;
-    /// The number k with k − ½ < value·10^decimals ≤ k + ½, if the error allows only one.
-    fn rounded(&self, decimals: u32) -> Option<dashu::integer::IBig>;
-    /// Whether the two certainly differ.
-    fn apart(&self, other: &Self) -> bool;
-    /// Whether the two are equal as far as the errors tell, and the errors are small enough to say so.
-    fn agrees(&self, other: &Self) -> bool;
-}
-
-/// re + i·im
-#[derive(Clone, Debug)]
-pub(super) struct Complex<R> {
-    pub(super) re: R,
-    pub(super) im: R,
-}
 
 /// The largest whole exponent that is reached by multiplications.
 const LARGEST_EXPONENT: u64 = 1 << 20;
@@ -62,44 +19,44 @@ const LARGEST_FACTORIAL: i64 = 1024;
 /// The domain of [`Complex`] numbers at one point.
 pub(super) struct Numeric<'a, R: Real> {
     point: &'a Point<'a>,
-    setting: R::Setting,
+    pub(super) setting: R::Setting,
     budget: &'a mut Budget,
     bound: Vec<(String, i64)>,
     /// A root or logarithm of a negative number was taken, so that the value is not one that real analysis knows.
     pub(super) left_the_reals: bool,
 }
 
-type Pair<R> = Complex<R>;
+pub(super) type Pair<R> = Complex<R>;
 
 impl<'a, R: Real> Numeric<'a, R> {
     pub(super) fn new(point: &'a Point<'a>, setting: R::Setting, budget: &'a mut Budget) -> Self {
         Self { point, setting, budget, bound: Vec::new(), left_the_reals: false }
     }
 
-    fn exactly(&self, value: i64) -> R {
+    pub(super) fn exactly(&self, value: i64) -> R {
         R::of(&RBig::from(value), self.setting)
     }
 
-    fn real(&self, re: R) -> Pair<R> {
+    pub(super) fn real(&self, re: R) -> Pair<R> {
         Complex { re, im: self.exactly(0) }
     }
 
-    fn pay(&mut self, steps: u64) -> Outcome<()> {
+    pub(super) fn pay(&mut self, steps: u64) -> Outcome<()> {
         Ok(self.budget.spend(steps)?)
     }
 
-    fn minus(&mut self, a: &Pair<R>, b: &Pair<R>) -> Outcome<Pair<R>> {
+    pub(super) fn minus(&mut self, a: &Pair<R>, b: &Pair<R>) -> Outcome<Pair<R>> {
         let b = self.negate(b)?;
         self.add(a, &b)
     }
 
-    fn half(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
+    pub(super) fn half(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
         let half = self.real(R::of(&RBig::from_parts(1.into(), 2u8.into()), self.setting));
         self.multiply(a, &half)
     }
 
     /// i·a
-    fn turned(a: &Pair<R>) -> Pair<R> {
+    pub(super) fn turned(a: &Pair<R>) -> Pair<R> {
         Complex { re: a.im.negate(), im: a.re.clone() }
     }
 
@@ -120,7 +77,7 @@ impl<'a, R: Real> Numeric<'a, R> {
         Self::norm(a).square_root()
     }
 
-    fn exp(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
+    pub(super) fn exp(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
         self.pay(R::function_steps(self.setting))?;
         let size = a.re.exp()?;
         if is_real(a) {
@@ -131,7 +88,7 @@ impl<'a, R: Real> Numeric<'a, R> {
         Ok(Complex { re: size.multiply(&cos), im: size.multiply(&sin) })
     }
 
-    fn ln(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
+    pub(super) fn ln(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
         self.pay(R::function_steps(self.setting))?;
         if is_real(a) {
             return match a.re.sign() {
@@ -149,7 +106,7 @@ impl<'a, R: Real> Numeric<'a, R> {
         Ok(Complex { re: size, im: self.argument(a)? })
     }
 
-    fn half_of_real(&self, a: &R) -> R {
+    pub(super) fn half_of_real(&self, a: &R) -> R {
         a.multiply(&R::of(&RBig::from_parts(1.into(), 2u8.into()), self.setting))
     }
 
@@ -165,7 +122,7 @@ impl<'a, R: Real> Numeric<'a, R> {
         }
     }
 
-    fn square_root(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
+    pub(super) fn square_root(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
         self.pay(R::ARITHMETIC * 4)?;
         if is_real(a) {
             return match a.re.sign() {
@@ -200,7 +157,7 @@ impl<'a, R: Real> Numeric<'a, R> {
         Ok(power)
     }
 
-    fn inverted(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
+    pub(super) fn inverted(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
         let one = self.real(self.exactly(1));
         self.divide(&one, a)
     }
@@ -217,175 +174,6 @@ impl<'a, R: Real> Numeric<'a, R> {
         let product = self.multiply(&ln, exponent)?;
         self.exp(&product)
     }
-
-    fn sin_cos(&mut self, a: &Pair<R>) -> Outcome<(Pair<R>, Pair<R>)> {
-        self.pay(R::function_steps(self.setting))?;
-        let (sin, cos) = a.re.sin_cos()?;
-        if is_real(a) {
-            return Ok((self.real(sin), self.real(cos)));
-        }
-        // sin(x + iy) = sin x·cosh y + i·cos x·sinh y, and the cosine likewise.
-        self.pay(R::function_steps(self.setting))?;
-        let (up, down) = (a.im.exp()?, a.im.negate().exp()?);
-        let cosh = self.half_of_real(&up.add(&down));
-        let sinh = self.half_of_real(&up.add(&down.negate()));
-        Ok((
-            Complex { re: sin.multiply(&cosh), im: cos.multiply(&sinh) },
-            Complex { re: cos.multiply(&cosh), im: sin.multiply(&sinh).negate() },
-        ))
-    }
-
-    fn trigonometric(&mut self, function: Function, a: &Pair<R>) -> Outcome<Pair<R>> {
-        let (sin, cos) = self.sin_cos(a)?;
-        match function {
-            Function::Sin => Ok(sin),
-            Function::Cos => Ok(cos),
-            Function::Tan => self.divide(&sin, &cos),
-            Function::Cot => self.divide(&cos, &sin),
-            Function::Sec => self.inverted(&cos),
-            _ => self.inverted(&sin),
-        }
-    }
-
-    fn hyperbolic(&mut self, function: Function, a: &Pair<R>) -> Outcome<Pair<R>> {
-        let up = self.exp(a)?;
-        let down = self.inverted(&up)?;
-        let (sum, difference) = (self.add(&up, &down)?, self.minus(&up, &down)?);
-        match function {
-            Function::Sinh => self.half(&difference),
-            Function::Cosh => self.half(&sum),
-            Function::Tanh => self.divide(&difference, &sum),
-            _ => self.divide(&sum, &difference),
-        }
-    }
-
-    /// √(1 − a²)
-    fn complement(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
-        let one = self.real(self.exactly(1));
-        let square = self.multiply(a, a)?;
-        let rest = self.minus(&one, &square)?;
-        self.square_root(&rest)
-    }
-
-    fn arcsin(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
-        self.pay(R::function_steps(self.setting))?;
-        let rest = self.complement(a)?;
-        if is_real(a) && is_real(&rest) {
-            return Ok(self.real(a.re.angle(&rest.re)?));
-        }
-        // −i·ln(i·a + √(1 − a²))
-        let sum = self.add(&Self::turned(a), &rest)?;
-        let ln = self.ln(&sum)?;
-        self.negate(&Self::turned(&ln))
-    }
-
-    fn arctan(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
-        self.pay(R::function_steps(self.setting))?;
-        let one = self.real(self.exactly(1));
-        if is_real(a) {
-            return Ok(self.real(a.re.angle(&one.re)?));
-        }
-        // (i/2)·(ln(1 − ia) − ln(1 + ia))
-        let turned = Self::turned(a);
-        let (below, above) = (self.minus(&one, &turned)?, self.add(&one, &turned)?);
-        let (below, above) = (self.ln(&below)?, self.ln(&above)?);
-        let difference = self.minus(&below, &above)?;
-        self.half(&Self::turned(&difference))
-    }
-
-    fn inverse_trigonometric(&mut self, function: Function, a: &Pair<R>) -> Outcome<Pair<R>> {
-        match function {
-            Function::Arcsin => self.arcsin(a),
-            Function::Arccos => {
-                let arcsin = self.arcsin(a)?;
-                let right = self.real(self.half_of_real(&R::pi(self.setting)));
-                self.minus(&right, &arcsin)
-            }
-            Function::Arctan => self.arctan(a),
-            // Odd, as computer algebra has it; at zero a right angle.
-            _ if is_zero(a) => Ok(self.real(self.half_of_real(&R::pi(self.setting)))),
-            _ => {
-                let inverse = self.inverted(a)?;
-                self.arctan(&inverse)
-            }
-        }
-    }
-
-    fn inverse_hyperbolic(&mut self, function: Function, a: &Pair<R>) -> Outcome<Pair<R>> {
-        let one = self.real(self.exactly(1));
-        if function == Function::Artanh {
-            let (above, below) = (self.add(&one, a)?, self.minus(&one, a)?);
-            let quotient = self.divide(&above, &below)?;
-            let ln = self.ln(&quotient)?;
-            return self.half(&ln);
-        }
-        let square = self.multiply(a, a)?;
-        let shifted = if function == Function::Arsinh { self.add(&square, &one)? } else { self.minus(&square, &one)? };
-        let root = self.square_root(&shifted)?;
-        let sum = self.add(a, &root)?;
-        self.ln(&sum)
-    }
-
-    fn extreme(&mut self, function: Function, arguments: &[Pair<R>]) -> Outcome<Pair<R>> {
-        let wanted = if function == Function::Min { Ordering::Less } else { Ordering::Greater };
-        let (first, rest) = arguments.split_first().ok_or(Failure::Unsupported)?;
-        let mut best = first.clone();
-        for other in rest {
-            let difference = self.minus(other, &best)?;
-            if !is_real(&difference) {
-                return Err(Failure::Unsupported);
-            }
-            if difference.re.sign().ok_or(Failure::Unsure)? == wanted {
-                best = other.clone();
-            }
-        }
-        Ok(best)
-    }
-
-    fn remainder(&mut self, a: &Pair<R>, modulus: &Pair<R>) -> Outcome<Pair<R>> {
-        let quotient = self.divide(a, modulus)?;
-        let whole = self.real(real_part(&quotient)?.floor()?);
-        let multiple = self.multiply(&whole, modulus)?;
-        self.minus(a, &multiple)
-    }
-
-    /// Of whole numbers: the largest or smallest common one.
-    fn common(&mut self, function: Function, arguments: &[Pair<R>]) -> Outcome<Pair<R>> {
-        let whole =
-            arguments.iter().map(|a| self.integer(a)).collect::<Option<Vec<_>>>().ok_or(Failure::Unsupported)?;
-        let greatest = |mut a: u64, mut b: u64| {
-            while b != 0 {
-                (a, b) = (b, a % b);
-            }
-            a
-        };
-        let mut total = u64::from(function == Function::Lcm);
-        for number in whole {
-            let number = number.unsigned_abs();
-            let divisor = greatest(total, number);
-            total = if function == Function::Gcd {
-                divisor
-            } else {
-                // Only 0 and 0 have the divisor 0, and their common multiple is 0.
-                let share = total.checked_div(divisor).unwrap_or(0);
-                share.checked_mul(number).ok_or(Failure::TooBig)?
-            };
-        }
-        let total = i64::try_from(total).map_err(|_| Failure::TooBig)?;
-        Ok(self.real(self.exactly(total)))
-    }
-}
-
-pub(super) fn is_real<R: Real>(a: &Complex<R>) -> bool {
-    a.im.sign() == Some(Ordering::Equal)
-}
-
-fn is_zero<R: Real>(a: &Complex<R>) -> bool {
-    is_real(a) && a.re.sign() == Some(Ordering::Equal)
-}
-
-fn real_part<R: Real>(a: &Complex<R>) -> Outcome<&R> {
-    if is_real(a) { Ok(&a.re) } else { Err(Failure::Unsupported) }
 }
 
 impl<R: Real> Domain for Numeric<'_, R> {
@@ -542,15 +330,5 @@ impl<R: Real> Domain for Numeric<'_, R> {
 
     fn release(&mut self) {
         self.bound.pop();
-    }
-}
-
-impl<R: Real> Complex<R> {
-    pub(super) fn apart(&self, other: &Self) -> bool {
-        self.re.apart(&other.re) || self.im.apart(&other.im)
-    }
-
-    pub(super) fn agrees(&self, other: &Self) -> bool {
-        self.re.agrees(&other.re) && self.im.agrees(&other.im)
     }
 }

@@ -10,7 +10,7 @@ use dashu::rational::RBig;
 
 use super::evaluate::{Failure, Outcome};
 use super::fixed_point::{self, Float};
-use super::numeric::Real;
+use super::real::Real;
 
 /// A number within 2^`error` of `value`, computed to so many bits.
 #[derive(Clone, Debug)]

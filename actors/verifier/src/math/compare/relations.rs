@@ -4,17 +4,8 @@
 //! same solutions, as far as that shows: equal values for equal names, equations that differ by a constant factor, inequalities
 //! that differ by a positive one, or one unknown in the same set.
 
-use super::evaluate::{Domain, Failure, Outcome, evaluate};
-use super::fast::Fast;
-use super::fraction::Fractions;
-use super::modular::{FIELDS, Modular};
-use super::names::Names;
-use super::numeric::{Numeric, Real};
-use super::points::{MOST_POINTS, Point};
-use super::precise::Precise;
-use super::scalar::attempt;
 use super::{Comparison, Rule, Verdict, collections, is_claim, plain, tree};
-use crate::math::{Expr, OverBudget, Relation};
+use crate::math::{Expr, Function, OverBudget, Relation};
 
 /// What an object says.
 #[derive(Debug)]
@@ -38,9 +29,6 @@ struct Link {
     right: Expr,
 }
 
-/// Bits for equations that are not rational.
-const BITS: usize = 256;
-
 impl Comparison<'_> {
     /// At least one of the two says something of names.
     pub(super) fn claims(&mut self, a: &Expr, b: &Expr) -> Verdict {
@@ -49,6 +37,9 @@ impl Comparison<'_> {
             if found.is_some() {
                 return Ok(found);
             }
+        }
+        if let (Some(x), Some(y)) = (congruence(a), congruence(b)) {
+            return self.congruences(x, y);
         }
         let (left, right) = (self.claim(a)?, self.claim(b)?);
         match (&left, &right) {
@@ -65,11 +56,22 @@ impl Comparison<'_> {
                 self.record_against(items, value)
             }
             (Claim::Record(x), Claim::Record(y)) => self.records(x, y),
+            (Claim::Record(items), Claim::Given(name, values @ Expr::List(_)))
+            | (Claim::Given(name, values @ Expr::List(_)), Claim::Record(items))
+                if numbered(items).is_some_and(|base| matches!(name, Expr::Symbol(name) if *name == base)) =>
+            {
+                self.record_against(items, values)
+            }
             (Claim::Record(items), Claim::Given(names, values))
             | (Claim::Given(names, values), Claim::Record(items)) => match paired(names, values) {
                 Some(other) => self.records(items, &other),
                 None => Ok(None),
             },
+            (Claim::Several(items), Claim::Value(value)) | (Claim::Value(value), Claim::Several(items))
+                if let Some(own) = without_exceptions(items) =>
+            {
+                self.same(own, value)
+            }
             (Claim::Several(x), Claim::Several(y)) => {
                 let same = self.covers(x, y)? && self.covers(y, x)?;
                 Ok(same.then_some(Rule::Set))
@@ -79,6 +81,13 @@ impl Comparison<'_> {
                 _ => Ok(None),
             },
         }
+    }
+
+    /// The same names, modulus and remainder.
+    fn congruences(&mut self, (a, x, m): Congruence<'_>, (b, y, n): Congruence<'_>) -> Verdict {
+        let rest = |value: &Expr| Expr::Apply(Function::Mod, vec![value.clone(), m.clone()]);
+        let same = self.is_same(a, b)? && self.is_same(m, n)? && self.is_same(&rest(x), &rest(y))?;
+        Ok(same.then_some(Rule::Equation))
     }
 
     fn claim(&mut self, expr: &Expr) -> Result<Claim, OverBudget> {
@@ -158,6 +167,9 @@ impl Comparison<'_> {
         if self.is_same(m, n)? {
             return Ok(self.same(x, y)?.map(|_| Rule::Assignment));
         }
+        if let Some((x, y)) = same_function(m, x, n, y) {
+            return Ok(self.same(&x, &y)?.map(|_| Rule::Assignment));
+        }
         if let (Some(a), Some(b)) = (paired(m, x), paired(n, y)) {
             return self.records(&a, &b);
         }
@@ -193,7 +205,7 @@ impl Comparison<'_> {
         let values: Vec<Expr> = items.iter().map(|(_, value)| value.clone()).collect();
         let found = match value {
             Expr::Set(other) | Expr::List(other) => {
-                if are_numbered(items) {
+                if numbered(items).is_some() {
                     return self.same(&Expr::List(values), value);
                 }
                 self.in_order(&values, &collections::flattened(other))?
@@ -242,113 +254,6 @@ impl Comparison<'_> {
             _ => Ok(false),
         }
     }
-
-    /// Whether one expression, or its numerator, is a constant multiple of the other, with a positive factor if so required.
-    fn proportional(&mut self, a: &Expr, b: &Expr, positive: bool) -> Result<bool, OverBudget> {
-        let names = Names::of(a, b, self.budget)?;
-        if names.all().is_empty() {
-            return Ok(false);
-        }
-        for numerators in [false, true] {
-            // The sign of a numerator says nothing of the sign of the whole.
-            if positive && numerators {
-                break;
-            }
-            let found = match self.proportional_in_fields(a, b, &names, numerators)? {
-                Some(found) => {
-                    found && (!positive || self.proportional_at_points::<Fast>(a, b, &names, (), false, true)?)
-                }
-                None => {
-                    self.proportional_at_points::<Fast>(a, b, &names, (), numerators, positive)?
-                        && self.proportional_at_points::<Precise>(a, b, &names, BITS, numerators, positive)?
-                }
-            };
-            if found {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// `None` if the two are not rational.
-    fn proportional_in_fields(
-        &mut self,
-        a: &Expr,
-        b: &Expr,
-        names: &Names,
-        numerators: bool,
-    ) -> Result<Option<bool>, OverBudget> {
-        if names.any_whole() {
-            return Ok(None);
-        }
-        for field in FIELDS {
-            let mut first: Option<(u64, u64)> = None;
-            for point in 1..=2 {
-                let x = attempt(one_side(a, &mut Modular::new(field, point, names, self.budget), numerators))?;
-                let y = attempt(one_side(b, &mut Modular::new(field, point, names, self.budget), numerators))?;
-                let (Ok(x), Ok(y)) = (x, y) else { return Ok(None) };
-                if (x == 0) != (y == 0) {
-                    return Ok(Some(false));
-                }
-                if let Some((u, v)) = first
-                    && field.product(x, v) != field.product(u, y)
-                {
-                    return Ok(Some(false));
-                }
-                first = Some((x, y));
-            }
-        }
-        Ok(Some(true))
-    }
-
-    /// Whether the ratio of the two is the same wherever both are defined. In double precision this only refuses.
-    fn proportional_at_points<R: Real>(
-        &mut self,
-        a: &Expr,
-        b: &Expr,
-        names: &Names,
-        setting: R::Setting,
-        numerators: bool,
-        positive: bool,
-    ) -> Result<bool, OverBudget> {
-        const NEEDED: usize = 4;
-        let mut first = None;
-        let mut agreeing = 0;
-        for index in 0..MOST_POINTS {
-            let point = Point::numbered(index, names);
-            let x = attempt(one_side(a, &mut Numeric::<R>::new(&point, setting, self.budget), numerators))?;
-            let y = attempt(one_side(b, &mut Numeric::<R>::new(&point, setting, self.budget), numerators))?;
-            let (Ok(x), Ok(y)) = (x, y) else { continue };
-            if positive {
-                match (x.re.sign(), y.re.sign()) {
-                    (Some(x), Some(y)) if x == y => {}
-                    (Some(_), Some(_)) => return Ok(false),
-                    _ => continue,
-                }
-            }
-            let Some((u, v)) = &first else {
-                first = Some((x, y));
-                continue;
-            };
-            let mut domain = Numeric::<R>::new(&point, setting, self.budget);
-            let (Ok(left), Ok(right)) = (domain.multiply(&x, v), domain.multiply(u, &y)) else { continue };
-            if left.apart(&right) {
-                return Ok(false);
-            }
-            if left.agrees(&right) {
-                agreeing += 1;
-            }
-            if agreeing == NEEDED {
-                return Ok(true);
-            }
-        }
-        Ok(agreeing > 0)
-    }
-}
-
-fn one_side<D: Domain>(expr: &Expr, domain: &mut D, numerator: bool) -> Outcome<D::Value> {
-    let value = if numerator { evaluate(expr, &mut Fractions(domain))?.above } else { evaluate(expr, domain)? };
-    if domain.budget().left() == 0 { Err(Failure::OverBudget) } else { Ok(value) }
 }
 
 /// Whether it says where an unknown lies, other than by equations.
@@ -358,6 +263,50 @@ fn says_where(expr: &Expr) -> bool {
         Expr::List(items) | Expr::Set(items) => items.iter().any(says_where),
         Expr::Builder(..) => true,
         _ => false,
+    }
+}
+
+/// `x + 1, x \ne 1`: the value, if all the rest says where it is not defined.
+fn without_exceptions(items: &[Expr]) -> Option<&Expr> {
+    let (value, rest) = items.split_first()?;
+    let names = tree::names_in(value);
+    let excepts = |item: &Expr| match item {
+        Expr::Relation(name, chain) => match (&**name, chain.as_slice()) {
+            (Expr::Symbol(name), [(Relation::NotEqual, _)]) => names.contains(&name.as_str()),
+            _ => false,
+        },
+        _ => false,
+    };
+    (!rest.is_empty() && !is_claim(value) && rest.iter().all(excepts)).then_some(value)
+}
+
+/// What is congruent, to what, and by which modulus.
+type Congruence<'e> = (&'e Expr, &'e Expr, &'e Expr);
+
+fn congruence(expr: &Expr) -> Option<Congruence<'_>> {
+    let Expr::Relation(first, rest) = expr else { return None };
+    match rest.as_slice() {
+        [(Relation::Congruent, Expr::Apply(Function::Mod, items))] => match items.as_slice() {
+            [value, modulus] => Some((first, value, modulus)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// `f(t) = t^2` and `f(x) = x^2` are one function, and so is `y = x^2`: both right sides with the same argument.
+fn same_function(m: &Expr, x: &Expr, n: &Expr, y: &Expr) -> Option<(Expr, Expr)> {
+    match (m, n) {
+        (Expr::Call(f, a), Expr::Call(g, b)) if f == g => match (a.as_slice(), b.as_slice()) {
+            ([a @ Expr::Symbol(_)], [Expr::Symbol(b)]) => Some((x.clone(), tree::substituted(y, b, a))),
+            _ => None,
+        },
+        (Expr::Call(_, arguments), Expr::Symbol(value)) | (Expr::Symbol(value), Expr::Call(_, arguments))
+            if value == "y" && matches!(arguments.as_slice(), [Expr::Symbol(name)] if name != "y") =>
+        {
+            Some((x.clone(), y.clone()))
+        }
+        _ => None,
     }
 }
 
@@ -385,14 +334,12 @@ fn distinct(given: &[(Expr, Expr)]) -> usize {
     names.len()
 }
 
-/// x_1, x_2, …: one letter, numbered.
-fn are_numbered(items: &[(Expr, Expr)]) -> bool {
-    let base = |name: &Expr| match name {
-        Expr::Symbol(name) => name.split_once('_').map(|(base, _)| base.to_owned()),
-        _ => None,
-    };
-    let bases: Vec<_> = items.iter().map(|(name, _)| base(name)).collect();
-    bases.iter().all(|base| base.is_some() && *base == bases[0])
+/// x_1, x_2, …: the letter, if it is one.
+fn numbered(items: &[(Expr, Expr)]) -> Option<&str> {
+    let (Expr::Symbol(first), _) = items.first()? else { return None };
+    let (letter, _) = first.split_once('_')?;
+    let same = |(name, _): &(Expr, Expr)| matches!(name, Expr::Symbol(name) if name.split_once('_').is_some_and(|(base, _)| base == letter));
+    items.iter().all(same).then_some(letter)
 }
 
 fn links(claim: &Claim) -> Option<Vec<Link>> {

@@ -85,7 +85,7 @@ pub(super) fn admit(expr: &Expr, budget: &mut Budget) -> Result<(), OverBudget> 
 }
 
 /// Every occurrence of a name replaced by a value.
-pub(super) fn substituted(expr: &Expr, name: &str, value: &Expr) -> Expr {
+pub(in crate::math) fn substituted(expr: &Expr, name: &str, value: &Expr) -> Expr {
     match expr {
         Expr::Symbol(known) if known == name => value.clone(),
         _ => rebuilt(expr, |part| substituted(part, name, value)),
@@ -194,13 +194,20 @@ pub(super) fn minus(a: &Expr, b: &Expr) -> Expr {
     Expr::Sum(vec![a.clone(), negated(b.clone())])
 }
 
+/// `T` or `\top` as an exponent.
+pub(super) fn is_transposition(exponent: &Expr) -> bool {
+    matches!(exponent, Expr::Symbol(name) if name == "T" || name == "top")
+}
+
 /// Whether the expression is made of names only, so that an equation with it on one side says what it is: `x`, `f(2)`, `AB`,
 /// `a + b`, `|AB|`, `\frac{NO}{BO}`. A function with a name may have numbers for arguments.
 pub(super) fn is_name(expr: &Expr) -> bool {
     match expr {
         Expr::Symbol(_) | Expr::Call(..) | Expr::Text(_) => true,
         Expr::Sum(items) | Expr::Product(items) | Expr::Ratio(items) => items.iter().all(is_name),
-        Expr::Apply(function, items) => *function != Function::Det && items.iter().all(is_name),
+        Expr::Big(..) => true,
+        Expr::Apply(Function::Det, items) => matches!(items.as_slice(), [Expr::Symbol(_)]),
+        Expr::Apply(_, items) => items.iter().all(is_name),
         Expr::Quotient(a, b) => is_name(a) && is_name(b),
         Expr::Degrees(a) => is_name(a),
         Expr::Bracketed(_, items, _) => items.iter().all(is_name),

@@ -171,9 +171,9 @@ impl<'a, 'm> Search<'a, 'm> {
 
     fn whole(&self) -> Vec<Candidate<'a>> {
         let text = self.text.trim();
-        let labelled = text
-            .split_once(':')
-            .is_some_and(|(label, _)| label.len() > 1 && label.chars().all(|c| c.is_alphabetic() || c == ' '));
+        let labelled = text.split_once(':').is_some_and(|(label, _)| {
+            (label.len() > 1 || label == "A") && label.chars().all(|c| c.is_alphabetic() || c == ' ')
+        });
         if !self.uses(Method::Whole) || self.cut_off || text.is_empty() || text.len() > LONGEST_WHOLE || labelled {
             return Vec::new();
         }
@@ -194,7 +194,7 @@ impl<'a, 'm> Search<'a, 'm> {
                     text: Cow::Borrowed(with_percent(end, &formula)),
                     style: Style::Formula,
                     method: Method::Formula,
-                    firm: false,
+                    firm: is_wording(end, &formula),
                 };
                 found.push((before + formula.end, candidate));
             }
@@ -222,6 +222,12 @@ fn prose(text: &str, method: Method) -> Candidate<'_> {
 
 fn from_statement<'a>(statement: &statement::Statement<'a>) -> Vec<Candidate<'a>> {
     statement.texts.iter().map(|text| prose(text, Method::Statement)).collect()
+}
+
+/// Whether a formula says something in words, rather than being the unit behind a number: `$\text{odd}$`.
+fn is_wording(text: &str, formula: &Formula<'_>) -> bool {
+    let before = text[..formula.end - formula.text.len()].trim_end();
+    formula.text.contains("\\text") && !before.ends_with(|c: char| c.is_ascii_digit() || c == '$')
 }
 
 /// The formula with the percent sign or word that follows it.

@@ -5,11 +5,11 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 /// A value: digits with separators, operators between them, a currency before and a percent sign behind.
-const VALUE: &str = r"[-+−–]?[$€£¥₹]?\(?[-+−–]?(?:\d|\.\d)[\d.,]*(?:\s?[-+*/^×÷−–()]\s?[-+*/^×÷−–()]*(?:\d[\d.,]*)?)*(?:[ ]\d{3}(?:[ .,]|$))*";
+const VALUE: &str = r"[-+−–]?(?:\\?[$€£¥₹])?\(?[-+−–]?(?:[\d√π]|\.\d)[\d.,√π²³]*(?:\s?[-+*/^×÷−–()]\s?[-+*/^×÷−–()]*(?:[\d√π][\d.,√π²³]*)?)*(?:[ ]\d{3}(?:[ .,]|$))*";
 
 /// The value at the start of a text.
 static LEADING: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(&format!(r"^(?:{VALUE}(?:\s*(?:\\?%|percent|pct))?)")).ok());
+    LazyLock::new(|| Regex::new(&format!(r"^(?:[A-Za-z]\s?=\s?)?(?:{VALUE}(?:\s*(?:\\?%|percent|pct))?)")).ok());
 
 /// A value in a text: what stands before it must end a word.
 static ANYWHERE: LazyLock<Option<Regex>> = LazyLock::new(|| {
@@ -17,9 +17,21 @@ static ANYWHERE: LazyLock<Option<Regex>> = LazyLock::new(|| {
         .ok()
 });
 
+/// Values to choose from: `3 or 4`.
+static ALTERNATIVES: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    Regex::new(&format!(r"(?:^|[\s:(*])(?P<value>{VALUE}(?:\s{VALUE})*\s?or\s(?:maybe\s|possibly\s|even\s)?{VALUE})"))
+        .ok()
+});
+
+/// Values for names: `x = 2 and y = -1`.
+static ASSIGNMENTS: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let one = format!(r"[A-Za-z]\s?=\s?{VALUE}");
+    Regex::new(&format!(r"(?:^|[\s:(*])(?P<value>{one}(?:\s?(?:,|;)?\s?(?:and|or)?\s{one})+)")).ok()
+});
+
 /// A number alone.
 static NUMBER: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r"(?:^|[\s=:≈~>(\[*/+×[^\x00-\x7f]])(?P<value>[-−]?[$€£¥₹]?(?:\d{1,3}(?:[ ,]\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?|\.\d+)(?:\s*(?:\\?%|[Pp]ercent(?:age)?|[Pp]ct))?)").ok()
+    Regex::new(r"(?:^|[\s=:≈~>(\[*/+×[^\x00-\x7f√]])(?P<value>[-−]?(?:\\?[$€£¥₹])?(?:\d{1,3}(?:[ ,]\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?|\.\d+)(?:\s*(?:\\?%|[Pp]ercent(?:age)?|[Pp]ct))?)").ok()
 });
 
 /// A fraction in LaTeX without delimiters around it.
@@ -28,16 +40,29 @@ static FRACTION: LazyLock<Option<Regex>> =
 
 /// The value that begins a text.
 pub(super) fn leading(text: &str) -> Option<&str> {
-    LEADING.as_ref()?.find(text).map(|found| trimmed(found.as_str())).filter(|value| !value.is_empty())
+    let found = LEADING.as_ref()?.find(text)?;
+    let value = trimmed(found.as_str());
+    // `3 or 4, whichever`: the first of several is not the answer.
+    let rest = text[found.end()..].trim_start_matches([' ', ',']);
+    let several = ["or ", "and "].iter().any(|word| rest.starts_with(word));
+    (!value.is_empty() && !several).then_some(value)
 }
 
-/// The last value of a text and where it ends; the last number in it; the last fraction in LaTeX.
+/// The last values for names in a text and where they end; its last value; the last number; the last fraction in LaTeX.
 pub(super) fn last(text: &str) -> Vec<(usize, &str)> {
     let of = |regex: &'static LazyLock<Option<Regex>>| {
         let found = regex.as_ref()?.captures_iter(text).last()?.name("value")?;
-        Some((found.end(), trimmed(found.as_str())))
+        let value = trimmed(found.as_str());
+        let before = found.as_str().find(value).unwrap_or(0);
+        Some((found.start() + before + value.len(), value))
     };
-    let mut values: Vec<_> = of(&ANYWHERE).into_iter().chain(of(&NUMBER)).chain(of(&FRACTION)).collect();
+    let mut values: Vec<_> = of(&ASSIGNMENTS)
+        .into_iter()
+        .chain(of(&ALTERNATIVES))
+        .chain(of(&ANYWHERE))
+        .chain(of(&NUMBER))
+        .chain(of(&FRACTION))
+        .collect();
     values.dedup_by(|a, b| a.1 == b.1);
     values
 }

@@ -13,6 +13,10 @@ pub(super) struct Statement<'a> {
     pub(super) texts: Vec<&'a str>,
 }
 
+/// Words for the answer, without a first letter that may be a capital. Whatever language a model is asked in, many answer in one
+/// of these.
+const STEMS: [&str; 4] = ["nswer", "答案", "orrect option", "orrect choice"];
+
 /// How far behind the word its answer begins at most, in bytes.
 const REACH: usize = 120;
 
@@ -21,16 +25,22 @@ const LONGEST: usize = 600;
 
 /// The statements of a text, the last one first.
 pub(super) fn backwards(text: &str) -> impl Iterator<Item = Statement<'_>> {
-    // Whatever language a model is asked in, many answer in one of these.
-    let mut english = text.rmatch_indices("nswer").map(|(at, stem)| (at, at + stem.len())).peekable();
-    let mut chinese = text.rmatch_indices("答案").map(|(at, word)| (at, at + word.len())).peekable();
-    let words = std::iter::from_fn(move || match (english.peek(), chinese.peek()) {
-        (Some((a, _)), Some((b, _))) if a < b => chinese.next(),
-        (Some(_), _) => english.next(),
-        (None, _) => chinese.next(),
+    let mut stems = STEMS.map(|stem| text.rmatch_indices(stem).peekable());
+    let words = std::iter::from_fn(move || {
+        let last = |stems: &mut [std::iter::Peekable<std::str::RMatchIndices<'_, &str>>]| {
+            let places = stems.iter_mut().enumerate();
+            places.filter_map(|(index, matches)| Some((matches.peek()?.0, index))).max()
+        };
+        let (_, index) = last(&mut stems)?;
+        stems[index].next().map(|(at, stem)| (at, at + stem.len()))
     });
     words.filter_map(|(at, end)| {
-        let start = if text[at..].starts_with('n') { at - text[..at].ends_with(['a', 'A']).then_some(1)? } else { at };
+        let first: &[char] = match text[at..].chars().next() {
+            Some('n') => &['a', 'A'],
+            Some('o') => &['c', 'C'],
+            _ => &[],
+        };
+        let start = if first.is_empty() { at } else { at - text[..at].ends_with(first).then_some(1)? };
         let texts = answer_behind(text, end)?;
         let before = text[..start].trim_end_matches([' ', '*', '_', '\n']);
         let last_word =
@@ -76,7 +86,7 @@ fn answer_behind(text: &str, at: usize) -> Option<Vec<&str>> {
 
 /// How long what introduces the answer is: ` is`, `:`, ` to the question is:`, or nothing but space.
 fn introduction(rest: &str) -> Option<usize> {
-    let decoration = |c: char| c.is_whitespace() || matches!(c, '*' | '_' | '"' | '\'' | '`' | '#' | ':');
+    let decoration = |c: char| c.is_whitespace() || matches!(c, '*' | '_' | '"' | '\'' | '`' | '#' | ':' | '}');
     let clean = rest.trim_start_matches(decoration);
     let skipped = rest.len() - clean.len();
     let colon = rest[..skipped].contains(':');
@@ -130,7 +140,7 @@ fn verb_at(text: &str) -> Option<usize> {
         return None;
     }
     let clean =
-        after.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '*' | ':' | '：' | '_' | '"' | '`'));
+        after.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '*' | ':' | '：' | '_' | '"' | '`' | '}'));
     Some(text.len() - clean.len())
 }
 
@@ -142,7 +152,7 @@ fn sentence(text: &str) -> &str {
     let mut display = false;
     for (at, c) in text.char_indices() {
         match c {
-            '$' => formula = !formula,
+            '$' if !text[..at].ends_with('\\') => formula = !formula,
             '\\' if text[at..].starts_with("\\[") => display = true,
             '\\' if text[at..].starts_with("\\]") => display = false,
             '\n' if !display && !text[..at].trim_end().ends_with("$$") => {

@@ -1,8 +1,11 @@
 //! Named functions: `\sin^2 2x`, `\log_2 8`, `\gcd(12, 18)`, and what belongs to their argument where no bracket says so.
 
-use super::grammar::{list, one_or};
+use super::grammar::one_or;
 use super::input::{Input, Parsed, accept, expect, fail, nested, next, peek, peek_at};
-use super::operands::{argument, exponent, factor, group, primary, whole_number};
+use super::lists::list;
+use super::literals::whole_number;
+use super::operands::{argument, factor, group, primary};
+use super::scripts::exponent;
 use super::token::{Fence, Kind, Side};
 use crate::math::{Constant, Expr, Function};
 
@@ -34,6 +37,14 @@ pub(super) fn apply(i: &mut Input<'_, '_>, function: Function, base: Option<Expr
         Some(power) => Expr::Power(Box::new(value), Box::new(power)),
         None => value,
     })
+}
+
+/// `\operatorname{cis} x`
+pub(super) fn cis(i: &mut Input<'_, '_>) -> Parsed {
+    next(i)?;
+    let angle = function_arguments(i, Function::Cos)?;
+    let sine = Expr::Product(vec![Expr::Constant(Constant::I), Expr::Apply(Function::Sin, angle.clone())]);
+    Ok(Expr::Sum(vec![Expr::Apply(Function::Cos, angle), sine]))
 }
 
 /// `\sin^{-1}` is the arcus function.

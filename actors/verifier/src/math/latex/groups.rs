@@ -1,7 +1,8 @@
 //! What stands in brackets, braces, bars and environments.
 
-use super::grammar::{item, list, one_or, opens_reversed};
+use super::grammar::{item, one_or};
 use super::input::{Input, Parsed, Within, accept, expect, fail, nested, next, peek, peek_at, rest};
+use super::lists::{list, opens_reversed};
 use super::token::{Fence, Kind, Side};
 use crate::math::{Bracket, Expr, Function};
 
@@ -76,7 +77,8 @@ pub(super) fn braces(i: &mut Input<'_, '_>) -> Parsed {
     }
     let set = set(i, Kind::GroupClose)?;
     match set {
-        Expr::Set(mut items) if items.len() == 1 => Ok(items.remove(0)),
+        // The braces do not show: `{1, 2}` is typeset as a list.
+        Expr::Set(items) => Ok(one_or(Expr::List, items)),
         set => Ok(set),
     }
 }

@@ -153,6 +153,11 @@ impl<'a> Lexer<'a> {
         if run.len() == 1 {
             return self.letter(run.chars().next().unwrap_or('?'), before, at);
         }
+        // `24\text{ in}^3`
+        let after = self.rest().trim_start_matches(['}', ' ', '.']);
+        if run == "in" && in_text && (after.is_empty() || after.starts_with('^')) {
+            return self.push(Kind::Word(run), at);
+        }
         match classify(run, before, in_text) {
             Run::Token(kind) => self.push(kind, at),
             Run::Letters => self.each_letter(run, at),
@@ -182,11 +187,18 @@ impl<'a> Lexer<'a> {
                 Kind::Times
             }
             'U' if before.closed && rest.starts_with(['(', '[', '{', '\\', ']']) => Kind::Union,
+            'i' | 'e' if self.stands_alone(at) => Kind::Letter(letter),
             _ if self.text.is_some() && before.operand => Kind::Word(&self.raw[at..at + 1]),
             _ if is_unit_letter(letter) && self.in_words() && before.operand => Kind::Word(&self.raw[at..at + 1]),
             _ => Kind::Letter(letter),
         };
         self.push(kind, at);
+    }
+
+    /// `\mathrm{i}`: one letter in braces of its own names a constant, no unit.
+    fn stands_alone(&self, at: usize) -> bool {
+        let upright = ["\\mathrm{", "\\text{", "\\operatorname{", "\\rm{"];
+        self.rest().starts_with('}') && upright.iter().any(|command| self.raw[..at].ends_with(command))
     }
 
     fn before(&self) -> Before {
@@ -402,6 +414,14 @@ impl<'a> Lexer<'a> {
         let space = || take_while(0.., char::is_whitespace);
         if self.take((space(), ',', space(), '}')).is_some() {
             return self.push(Kind::GroupComma, at);
+        }
+        // `12{:}30`, `x{=}5`: braces around a sign only take its space away.
+        if self.rest().get(1..2) == Some("}") && self.rest().starts_with([':', '=', '<', '>', '+', '-', '*', '/']) {
+            if let Some(sign) = self.take(any) {
+                self.character(sign, at + 1);
+            }
+            self.take('}');
+            return;
         }
         self.braces += 1;
         self.push(Kind::GroupOpen, at);

@@ -10,16 +10,20 @@ mod grammar;
 mod groups;
 mod input;
 mod lexer;
+mod lists;
+mod literals;
 mod numerals;
 mod operands;
+mod products;
 mod repair;
+mod scripts;
 #[cfg(test)]
 mod tests;
 mod token;
 mod words;
 
 use input::Failure;
-use token::{Kind, Token};
+use token::{Fence, Kind, Token};
 
 use super::{Budget, DEEPEST, Expr, LONGEST_TEXT, OverBudget};
 
@@ -88,10 +92,10 @@ pub fn read(text: &str, style: Style, alternative: bool, budget: &mut Budget) ->
         return Err(ParseError::Budget);
     }
     let text = &*repair::repair(text);
-    let tokens = strip_layout(lexer::tokens(text, budget)?);
+    let tokens = strip_layout(systems(lexer::tokens(text, budget)?));
     let (tokens, commas) = numerals::join(text, tokens, style, alternative);
     let meant = conclusion(&tokens);
-    let (result, marks) = grammar::answer(text, meant, alternative, budget);
+    let (result, marks) = lists::answer(text, meant, alternative, budget);
     match result {
         Ok(expr) if within_depth(&expr, DEEPEST) => Ok(Reading { expr, ambiguous: commas || marks }),
         Ok(_) | Err(Failure::Budget) => Err(ParseError::Budget),
@@ -106,6 +110,25 @@ pub fn read(text: &str, style: Style, alternative: bool, budget: &mut Budget) ->
             })
         }
     }
+}
+
+/// `\left\{\begin{array}…\end{array}\right.`: a brace on one side only makes the rows a system or a distinction of cases.
+fn systems(mut tokens: Vec<Token<'_>>) -> Vec<Token<'_>> {
+    let mut at = 0;
+    while at + 1 < tokens.len() {
+        if let (Kind::Open(Fence::Curly), Kind::Begin(name)) = (tokens[at].kind, tokens[at + 1].kind)
+            && let Some(length) = tokens[at..].iter().position(|token| token.kind == Kind::End(name))
+            && tokens.get(at + length + 1).is_none_or(|after| after.kind != Kind::Close(Fence::Curly))
+        {
+            if matches!(name, "array" | "matrix") {
+                tokens[at + 1].kind = Kind::Begin("cases");
+                tokens[at + length].kind = Kind::End("cases");
+            }
+            tokens.remove(at);
+        }
+        at += 1;
+    }
+    tokens
 }
 
 /// Leaves out the environments that only lay out: what they hold stays.

@@ -23,7 +23,9 @@ pub(super) fn join<'a>(
         // In `1,23,456` the first comma has shown what commas mean.
         let follows =
             at >= 2 && tokens[at - 1].kind == Kind::Comma && !tokens[at].spaced && digits(&tokens[at - 2]).is_some();
-        let length = if follows { 1 } else { thousands(&tokens[at..], lists[at]).unwrap_or(1) };
+        // `\log_2 125`
+        let script = at >= 1 && matches!(tokens[at - 1].kind, Kind::Underscore | Kind::Caret);
+        let length = if follows || script { 1 } else { thousands(&tokens[at..], lists[at]).unwrap_or(1) };
         joined.push(merge(text, &tokens[at..at + length], false));
         at += length;
     }
@@ -149,7 +151,7 @@ fn decimal_comma<'a>(text: &'a str, tokens: Vec<Token<'a>>, style: Style, altern
                     && !comma.spaced
                     && !b.spaced
                     && commas == 1
-                    && !tokens.iter().any(|t| matches!(t.kind, Kind::Open(_) | Kind::GroupOpen)) =>
+                    && !tokens.iter().any(|t| matches!(t.kind, Kind::Open(_) | Kind::Close(_) | Kind::GroupOpen)) =>
             {
                 ambiguous = true;
                 if (style == Style::Prose) == alternative { 1 } else { 3 }

@@ -10,6 +10,11 @@ pub(super) fn repair(text: &str) -> Cow<'_, str> {
     if text.bytes().any(|b| matches!(b, 0x08 | 0x09 | 0x0c | 0x0d) || !b.is_ascii()) {
         text = Cow::Owned(rewrite_signs(&text));
     }
+    for (written, meant) in [("{.}", "."), ("US\\$", "\\$"), ("US$", "\\$")] {
+        if text.contains(written) {
+            text = Cow::Owned(text.replace(written, meant));
+        }
+    }
     if let Some(halved) = halve_backslashes(&text) {
         text = Cow::Owned(halved);
     }

@@ -26,6 +26,8 @@ pub(super) enum Kind<'a> {
     Word(&'a str),
     Constant(Constant),
     Function(Function),
+    /// `\operatorname{cis}`: cosine plus i sine.
+    Cis,
     /// `\lg`.
     LogTen,
     Frac,
@@ -139,6 +141,7 @@ impl Kind<'_> {
                 | Constant(_)
                 | Function(_)
                 | LogTen
+                | Cis
                 | Frac
                 | Binom
                 | Sqrt
