@@ -9,7 +9,7 @@ BIN := target/release/counterpoint
 # Idle OpenMP threads must sleep, not spin: two engines share the cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup build quickstart smollm2-model test lint check-deny bench-race python-env clean
+.PHONY: help setup build quickstart smollm2-model test lint bench-race bench-verify fuzz python-env clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,19 @@ python-env: ## a Python environment with torch and transformers for the peers (3
 
 bench-race: build python-env ## race to 0.60 against the two PyTorch peers: same start, data, settings, threads
 	@.venv/bin/python benches/race.py
+
+bench-verify: build ## verdicts per second and the time of one, against math-verify, on one core
+	@test -x .venv/bin/python || python3 -m venv .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r benches/verify-requirements.txt
+	@.venv/bin/python benches/verify.py
+
+FUZZ_SECONDS ?= 600
+fuzz: ## fuzz the maths verifier, FUZZ_SECONDS for each target (needs cargo-fuzz; see actors/verifier/fuzz/README.md)
+	@python3 actors/verifier/fuzz/seeds.py
+	@cd actors/verifier && for target in latex extract judge; do \
+	  mkdir -p fuzz/corpus/$$target; \
+	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	    -dict=fuzz/latex.dict -max_len=4096 -timeout=10 -max_total_time=$(FUZZ_SECONDS); done
 
 clean: ## remove what was built here (the libtorch cache of the user stays)
 	@$(CARGO) clean

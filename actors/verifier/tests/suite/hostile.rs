@@ -61,6 +61,18 @@ pub(crate) fn texts() -> Vec<(&'static str, String, String)> {
     add("zero to the zero", boxed("0^{-1}"), "0");
     add("almost equal", boxed("\\sin(1) + 10^{-60}"), "\\sin(1)");
 
+    // So much cancels that only the highest precision tells them apart.
+    let cancelling = |term: &dyn Fn(u32) -> String| {
+        let terms: Vec<_> = (2..150).map(term).collect();
+        boxed(&format!("10^{{50}}({}) + 1", terms.join(" + ")))
+    };
+    let logarithms = |i: u32| format!("\\ln {i} + \\ln {} - \\ln {}", i + 1, i * (i + 1));
+    add("cancelling logarithms", cancelling(&logarithms), "1 + 10^{-35}");
+    let angles = |i: u32| format!("\\arctan {i} + \\arctan\\frac1{{{i}}} - \\frac\\pi2");
+    add("cancelling angles", cancelling(&angles), "1 + 10^{-35}");
+    let powers = |i: u32| format!("{i}^{{1/7}} - {i}^{{1/14}}{i}^{{1/14}}");
+    add("cancelling powers", cancelling(&powers), "1 + 10^{-35}");
+
     add("zero bytes", boxed("\0\0\0"), "0");
     add("a zero byte in a number", boxed("1\x002"), "12");
     add("an open box", "\\boxed{12".into(), "12");

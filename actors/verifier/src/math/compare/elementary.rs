@@ -10,13 +10,13 @@ use crate::math::Function;
 
 impl<R: Real> Numeric<'_, R> {
     fn sin_cos(&mut self, a: &Pair<R>) -> Outcome<(Pair<R>, Pair<R>)> {
-        self.pay(R::FUNCTION)?;
+        self.pay(R::function_steps(self.setting))?;
         let (sin, cos) = a.re.sin_cos()?;
         if is_real(a) {
             return Ok((self.real(sin), self.real(cos)));
         }
         // sin(x + iy) = sin x·cosh y + i·cos x·sinh y, and the cosine likewise.
-        self.pay(R::FUNCTION)?;
+        self.pay(R::function_steps(self.setting))?;
         let (up, down) = (a.im.exp()?, a.im.negate().exp()?);
         let cosh = self.half_of_real(&up.add(&down));
         let sinh = self.half_of_real(&up.add(&down.negate()));
@@ -59,7 +59,7 @@ impl<R: Real> Numeric<'_, R> {
     }
 
     fn arcsin(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
-        self.pay(R::FUNCTION)?;
+        self.pay(R::function_steps(self.setting))?;
         let rest = self.complement(a)?;
         if is_real(a) && is_real(&rest) {
             return Ok(self.real(a.re.angle(&rest.re)?));
@@ -71,7 +71,7 @@ impl<R: Real> Numeric<'_, R> {
     }
 
     fn arctan(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
-        self.pay(R::FUNCTION)?;
+        self.pay(R::function_steps(self.setting))?;
         let one = self.real(self.exactly(1));
         if is_real(a) {
             return Ok(self.real(a.re.angle(&one.re)?));

@@ -42,7 +42,9 @@ impl Fast {
 
 impl Real for Fast {
     type Setting = ();
-    const FUNCTION: u64 = 1;
+    fn function_steps(_: Self::Setting) -> u64 {
+        1
+    }
     const ARITHMETIC: u64 = 0;
 
     fn of(value: &RBig, (): ()) -> Self {

@@ -16,6 +16,7 @@ mod elementary;
 mod evaluate;
 mod exact;
 mod fast;
+mod fixed_point;
 mod fraction;
 mod interval;
 mod matrix;

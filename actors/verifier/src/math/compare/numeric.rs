@@ -78,18 +78,18 @@ impl<'a, R: Real> Numeric<'a, R> {
     }
 
     pub(super) fn exp(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
-        self.pay(R::FUNCTION)?;
+        self.pay(R::function_steps(self.setting))?;
         let size = a.re.exp()?;
         if is_real(a) {
             return Ok(self.real(size));
         }
-        self.pay(R::FUNCTION)?;
+        self.pay(R::function_steps(self.setting))?;
         let (sin, cos) = a.im.sin_cos()?;
         Ok(Complex { re: size.multiply(&cos), im: size.multiply(&sin) })
     }
 
     pub(super) fn ln(&mut self, a: &Pair<R>) -> Outcome<Pair<R>> {
-        self.pay(R::FUNCTION)?;
+        self.pay(R::function_steps(self.setting))?;
         if is_real(a) {
             return match a.re.sign() {
                 Some(Ordering::Greater) => Ok(self.real(a.re.ln()?)),
@@ -101,7 +101,7 @@ impl<'a, R: Real> Numeric<'a, R> {
                 None => Err(Failure::Unsure),
             };
         }
-        self.pay(R::FUNCTION)?;
+        self.pay(R::function_steps(self.setting))?;
         let size = self.half_of_real(&Self::norm(a).ln()?);
         Ok(Complex { re: size, im: self.argument(a)? })
     }
@@ -111,7 +111,7 @@ impl<'a, R: Real> Numeric<'a, R> {
     }
 
     fn argument(&mut self, a: &Pair<R>) -> Outcome<R> {
-        self.pay(R::FUNCTION)?;
+        self.pay(R::function_steps(self.setting))?;
         // On the negative real axis the angle jumps: there the sign of the imaginary part must be known.
         if a.im.sign().is_none() && a.re.sign() != Some(Ordering::Greater) {
             return Err(Failure::Unsure);
@@ -188,7 +188,7 @@ impl<R: Real> Domain for Numeric<'_, R> {
     }
 
     fn constant(&mut self, constant: Constant) -> Outcome<Pair<R>> {
-        self.pay(R::FUNCTION / 2)?;
+        self.pay(R::function_steps(self.setting) / 2)?;
         match constant {
             Constant::Pi => Ok(self.real(R::pi(self.setting))),
             Constant::E => Ok(self.real(self.exactly(1).exp()?)),

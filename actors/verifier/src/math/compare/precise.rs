@@ -4,14 +4,13 @@ use std::cmp::Ordering;
 
 use dashu::base::{Approximation, BitTest, Signed, UnsignedAbs};
 use dashu::float::round::mode::HalfEven;
-use dashu::float::{Context, FBig, FpResult};
+use dashu::float::{Context, FpResult};
 use dashu::integer::{IBig, UBig};
 use dashu::rational::RBig;
 
 use super::evaluate::{Failure, Outcome};
+use super::fixed_point::{self, Float};
 use super::real::Real;
-
-type Float = FBig<HalfEven, 2>;
 
 /// A number within 2^`error` of `value`, computed to so many bits.
 #[derive(Clone, Debug)]
@@ -65,12 +64,19 @@ impl Precise {
     fn settled(result: FpResult<Float>, carried: f64, bits: usize) -> Self {
         match result {
             Ok(Approximation::Exact(value)) if value.repr().is_finite() => Self { value, error: carried, bits },
-            Ok(Approximation::Inexact(value, _)) if value.repr().is_finite() => {
-                let rounding = size(&value) - bits as f64 + 1.0;
-                Self { error: plus(carried, rounding), value, bits }
-            }
+            Ok(Approximation::Inexact(value, _)) if value.repr().is_finite() => Self::near(value, carried, bits),
             _ => Self::unknown(bits),
         }
+    }
+
+    /// A value that was rounded, with the error that its arguments had.
+    fn near(value: Float, carried: f64, bits: usize) -> Self {
+        let rounding = size(&value) - bits as f64 + 1.0;
+        Self { error: plus(carried, rounding), value, bits }
+    }
+
+    fn is_zero(&self) -> bool {
+        self.value.repr().significand().is_zero()
     }
 
     fn size(&self) -> f64 {
@@ -106,8 +112,11 @@ impl Precise {
 
 impl Real for Precise {
     type Setting = usize;
-    const FUNCTION: u64 = 40;
     const ARITHMETIC: u64 = 1;
+
+    fn function_steps(bits: usize) -> u64 {
+        bits as u64 * 10 / 256
+    }
 
     fn of(value: &RBig, bits: usize) -> Self {
         let context = Context::<HalfEven>::new(bits);
@@ -173,7 +182,10 @@ impl Real for Precise {
         if self.error > -1.0 || self.size() > LARGEST_EXPONENTIAL {
             return Err(Failure::Unsure);
         }
-        let mut power = Self::settled(self.context().exp(self.value.repr(), None), f64::NEG_INFINITY, self.bits);
+        if self.is_zero() {
+            return Ok(Self { value: Float::ONE, ..self.clone() });
+        }
+        let mut power = Self::near(fixed_point::exp(&self.value, self.bits), f64::NEG_INFINITY, self.bits);
         power.error = plus(power.error, power.size() + self.error + 1.0);
         Ok(power)
     }
@@ -183,15 +195,22 @@ impl Real for Precise {
             return Err(Failure::Unsure);
         }
         let carried = self.error - (self.size() - 1.0) + 1.0;
-        Ok(Self::settled(self.context().ln(self.value.repr(), None), carried, self.bits))
+        if self.value == Float::ONE {
+            return Ok(Self { value: Float::ZERO, error: carried, bits: self.bits });
+        }
+        Ok(Self::near(fixed_point::ln(&self.value, self.bits), carried, self.bits))
     }
 
     fn sin_cos(&self) -> Outcome<(Self, Self)> {
         if !self.is_known() || self.size() > LARGEST_ANGLE {
             return Err(Failure::Unsure);
         }
-        let (sin, cos) = self.context().sin_cos(self.value.repr(), None);
-        Ok((Self::settled(sin, self.error, self.bits), Self::settled(cos, self.error, self.bits)))
+        if self.is_zero() {
+            return Ok((self.clone(), Self { value: Float::ONE, ..self.clone() }));
+        }
+        let (sin, cos, known) = fixed_point::sin_cos(&self.value, self.bits);
+        let carried = if known { self.error } else { plus(self.error, -(self.bits as f64) - 8.0) };
+        Ok((Self::near(sin, carried, self.bits), Self::near(cos, carried, self.bits)))
     }
 
     fn angle(&self, x: &Self) -> Outcome<Self> {
@@ -200,8 +219,11 @@ impl Real for Precise {
         if away + 1.0 >= least || away == f64::INFINITY {
             return Err(Failure::Unsure);
         }
-        let angle = self.context().atan2(self.value.repr(), x.value.repr(), None);
-        Ok(Self::settled(angle, away - least + 2.0, self.bits))
+        let carried = away - least + 2.0;
+        if self.is_zero() && !x.value.is_negative() {
+            return Ok(Self { value: Float::ZERO, error: carried, bits: self.bits });
+        }
+        Ok(Self::near(fixed_point::angle(&self.value, &x.value, self.bits), carried, self.bits))
     }
 
     fn floor(&self) -> Outcome<Self> {

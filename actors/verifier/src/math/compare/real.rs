@@ -10,9 +10,10 @@ use super::evaluate::{Failure, Outcome};
 pub(super) trait Real: Clone {
     /// What precision, where there is a choice.
     type Setting: Copy;
-    /// Steps of an elementary function. An operation of arithmetic takes one, or `ARITHMETIC`.
-    const FUNCTION: u64;
+    /// Steps of an operation of arithmetic.
     const ARITHMETIC: u64;
+    /// Steps of an elementary function.
+    fn function_steps(setting: Self::Setting) -> u64;
 
     fn of(value: &RBig, setting: Self::Setting) -> Self;
     fn pi(setting: Self::Setting) -> Self;

@@ -29,6 +29,9 @@ const CLOSE: usize = 16;
 /// The most boxes that are joined.
 const MOST: usize = 32;
 
+/// The most boxes that are looked at: repeats count for one, so they are more than are joined.
+const MOST_SEEN: usize = 256;
+
 /// How far before another box a box of the same answer can begin, in bytes.
 const LONGEST_COMPANION: usize = 1000;
 
@@ -148,7 +151,10 @@ fn box_brace(text: &str, at: usize) -> Option<usize> {
 fn with_companions<'a>(text: &'a str, start: usize, inside: &'a str) -> Boxes<'a> {
     let mut contents = vec![inside.trim()];
     let mut first = start;
-    while contents.len() < MOST && tail(&text[..first], FARTHEST + 1).contains('}') {
+    for _ in 1..MOST_SEEN {
+        if contents.len() == MOST || !tail(&text[..first], FARTHEST + 1).contains('}') {
+            break;
+        }
         let before = &text[..first];
         let region = before.len() - tail(before, LONGEST_COMPANION).len();
         let Some(command) = last_command(&before[region..]) else { break };
@@ -238,5 +244,12 @@ mod tests {
         let closed = format!("{text}1{}", "}".repeat(150_000));
         assert_eq!(contents(&closed), ["1"]);
         assert_eq!(contents(&format!(r"\boxed{{9}}{text}")), ["9"]);
+    }
+
+    #[test]
+    fn of_many_repeats_only_the_last_are_looked_at() {
+        let text = format!(r"\boxed{{1}}, {}", r"\boxed{2}, ".repeat(MOST_SEEN));
+        assert_eq!(contents(&text), ["2"]);
+        assert_eq!(contents(&text.replacen(r"\boxed{2}, ", "", 1)), ["1", "2"]);
     }
 }
