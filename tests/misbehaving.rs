@@ -121,8 +121,10 @@ fn is_void(mode: &str, reasons: &[&str]) {
     let played = play(mode, &[]);
     played.went_well(mode);
     let voids = played.voids();
-    assert!(!voids.is_empty(), "{mode}: no void verdict");
-    assert!(voids.iter().all(|(reason, _)| reasons.contains(&reason.as_str())), "{mode}: {voids:?}");
+    let expected = |(reason, _): &(String, u64)| reasons.contains(&reason.as_str());
+    assert!(voids.iter().any(expected), "{mode}: {voids:?}");
+    // On a busy machine a question may wait for the next start of the process until its time is up.
+    assert!(voids.iter().all(|void| expected(void) || void.0 == "timeout"), "{mode}: {voids:?}");
     // Truncated answers are settled without the verifier, so a void group has from one to four void answers; those of groups
     // still in flight at the end, and of the evaluation, are in no dropped group.
     let dropped = played.ledger()["dropped"]["void"].as_u64().unwrap_or(0);

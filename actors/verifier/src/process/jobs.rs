@@ -106,6 +106,8 @@ impl Jobs {
             if job.wanted(now) {
                 break job;
             }
+            // Whoever waits for it may not have noticed yet that its time is up.
+            job.void(VoidReason::Timeout);
         };
         state.loads[slot] = Some(load + 1);
         let more = !state.waiting.is_empty();
@@ -165,7 +167,7 @@ mod tests {
         let (first, _first) = job("first", 9);
         let (dropped, answer) = job("dropped", 9);
         drop(answer);
-        let (late, _late) = job("late", 0);
+        let (late, mut late_answer) = job("late", 0);
         let (second, _second) = job("second", 9);
         for job in [first, dropped, late, second] {
             jobs.push(job).unwrap();
@@ -175,6 +177,7 @@ mod tests {
         assert_eq!(taken(&jobs, 1, 0).as_deref(), Some("again"));
         assert_eq!(taken(&jobs, 0, 0).as_deref(), Some("first"));
         assert_eq!(taken(&jobs, 0, 0), Some("second".into()));
+        assert_eq!(late_answer.try_recv(), Ok(vec![Verdict::Void(VoidReason::Timeout)]));
         assert_eq!(taken(&jobs, 0, 0), None);
         let (third, _third) = job("third", 9);
         jobs.push(third).unwrap();

@@ -187,8 +187,11 @@ impl Slot {
 
     /// A question may share the fate of a guilty one once.
     fn ask_again(&self, job: Job) {
-        if job.again || !job.wanted(Instant::now()) {
+        if job.again {
             return job.void(VoidReason::Crash);
+        }
+        if !job.wanted(Instant::now()) {
+            return job.void(VoidReason::Timeout);
         }
         if let Err(job) = self.jobs.push_again(job) {
             job.void(VoidReason::Unavailable);
