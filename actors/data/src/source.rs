@@ -13,8 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::DataError;
 
 /// Endings of the files that are taken from a directory.
-const ENDINGS: [&str; 7] =
-    [".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst", ".ndjson.gz", ".ndjson.zst", ".parquet"];
+const ENDINGS: [&str; 7] = [".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst", ".ndjson.gz", ".ndjson.zst", ".parquet"];
 
 /// How the names of splits begin.
 const SPLITS: [&str; 5] = ["train", "test", "validation", "valid", "dev"];
@@ -73,7 +72,10 @@ impl Files {
 
     /// The first of the given that is not there, if one is not; a glob is there if anything matches it.
     pub fn missing(&self) -> Option<&Path> {
-        self.given().iter().map(PathBuf::as_path).find(|path| !path.exists() && matches(path).is_ok_and(|m| m.is_empty()))
+        self.given()
+            .iter()
+            .map(PathBuf::as_path)
+            .find(|path| !path.exists() && matches(path).is_ok_and(|m| m.is_empty()))
     }
 
     /// The files themselves, each once, sorted within each given directory and glob.
@@ -112,7 +114,8 @@ fn is_pattern(path: &Path) -> bool {
 
 /// What a pattern matches, sorted; a path without a wildcard matches at most itself.
 fn matches(pattern: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let options = glob::MatchOptions { require_literal_separator: true, require_literal_leading_dot: true, case_sensitive: true };
+    let options =
+        glob::MatchOptions { require_literal_separator: true, require_literal_leading_dot: true, case_sensitive: true };
     let text = pattern.to_str().ok_or_else(|| DataError::file(pattern, "is not valid UTF-8"))?;
     let found = glob::glob_with(text, options)
         .map_err(|e| DataError::file(pattern, format!("is not a pattern: {} at byte {}", e.msg, e.pos)))?;
@@ -153,9 +156,9 @@ fn directory(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
 /// The split that a file's name begins with: `train-00000-of-00002.parquet`, `test.jsonl`.
 fn split_of(file: &Path) -> Option<&'static str> {
     let name = file.file_name()?.to_str()?.to_lowercase();
-    SPLITS.into_iter().find(|split| {
-        name.strip_prefix(split).is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric()))
-    })
+    SPLITS
+        .into_iter()
+        .find(|split| name.strip_prefix(split).is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric())))
 }
 
 #[cfg(test)]
@@ -179,7 +182,8 @@ mod tests {
 
     #[test]
     fn a_directory_gives_its_data_files_in_order_and_nothing_else() {
-        let dir = dir_of(&["b.jsonl", "a.parquet", "c.jsonl.GZ", "README.md", "info.json", ".hidden.jsonl", "sub/d.jsonl"]);
+        let dir =
+            dir_of(&["b.jsonl", "a.parquet", "c.jsonl.GZ", "README.md", "info.json", ".hidden.jsonl", "sub/d.jsonl"]);
         assert_eq!(names(&dir, &dir.path().into()), ["a.parquet", "b.jsonl", "c.jsonl.GZ"]);
     }
 

@@ -62,11 +62,16 @@ impl Format {
             _ => Self::Jsonl,
         };
         let name = path.to_string_lossy().to_lowercase();
-        let promised = [(".gz", Self::JsonlGzip, "gzip"), (".zst", Self::JsonlZstd, "zstd"), (".parquet", Self::Parquet, "Parquet")];
+        let promised = [
+            (".gz", Self::JsonlGzip, "gzip"),
+            (".zst", Self::JsonlZstd, "zstd"),
+            (".parquet", Self::Parquet, "Parquet"),
+        ];
         match promised.into_iter().find(|(ending, ..)| name.ends_with(ending)) {
-            Some((ending, format, what)) if format != found => {
-                Err(DataError::file(path, format!("ends in {ending}, but does not begin as a {what} file does; is it damaged?")))
-            }
+            Some((ending, format, what)) if format != found => Err(DataError::file(
+                path,
+                format!("ends in {ending}, but does not begin as a {what} file does; is it damaged?"),
+            )),
             _ => Ok(found),
         }
     }

@@ -60,9 +60,8 @@ impl ParquetRows {
             {
                 let next = contained(|| rows.next().transpose());
                 let record = next.and_then(|row| row.ok_or_else(|| "a row group ends before its rows do".to_owned()));
-                let record = record.map_err(|problem| {
-                    damaged(&self.path, &format!("{problem}, behind row {}", self.number))
-                })?;
+                let record =
+                    record.map_err(|problem| damaged(&self.path, &format!("{problem}, behind row {}", self.number)))?;
                 self.due -= 1;
                 self.number += 1;
                 let place = Place { number: self.number, bytes: None };
