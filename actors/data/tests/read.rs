@@ -213,7 +213,7 @@ fn a_huge_line_is_named_and_the_rest_is_read() {
     file.extend(b"\",\"answer\":1}\n{\"prompt\":\"q\",\"answer\":2}\n");
     let error = parse(&file, |_| ()).unwrap_err();
     assert!(
-        error.starts_with("dir/a.jsonl:1: the line has 178257") && error.ends_with("at most 16777216 are read"),
+        error.starts_with("dir/a.jsonl:1: the line has 178258") && error.ends_with("at most 16777216 are read"),
         "{error}"
     );
     let dir = Dir::new();
