@@ -1,5 +1,4 @@
 //! Questions with known answers, from files or made on the spot.
-#![doc = ""]
 
 pub mod config;
 mod error;

@@ -36,3 +36,17 @@ impl PromptSet for Vec<Arc<Prompt>> {
         self.as_slice().get(row).cloned().ok_or_else(|| format!("there is no row {row}"))
     }
 }
+
+impl PromptSet for Arc<dyn PromptSet> {
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn get(&self, row: usize) -> Result<Arc<Prompt>, String> {
+        (**self).get(row)
+    }
+
+    fn ids_are_unique(&self) -> bool {
+        (**self).ids_are_unique()
+    }
+}
