@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use counterpoint::config;
-use counterpoint::data;
+use counterpoint::data::{Files, read_files};
 use counterpoint_verifier::Registry;
 
 fn root() -> &'static Path {
@@ -40,7 +40,10 @@ fn every_shipped_config_is_accepted() {
 #[test]
 fn the_quickstart_holds_256_other_questions_out() {
     let config = config::load(&root().join("configs/quickstart.toml"), &[], &Registry::default()).unwrap();
-    let read = |path: &Path| data::read(&root().join(path), &config.data).unwrap();
+    let read = |files: &Files| {
+        let path = root().join(&files.given()[0]);
+        read_files(&path.into(), &config.data, None).unwrap().0.first(usize::MAX).unwrap()
+    };
     let (train, held_out) = (read(&config.data.train), read(config.data.eval.as_ref().unwrap()));
     assert_eq!((train.len(), held_out.len()), (3744, 256));
     assert!(held_out.iter().all(|h| train.iter().all(|t| t.content != h.content)));

@@ -5,15 +5,15 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::Path;
 
 use counterpoint_policy::ModelConfig;
+use counterpoint_rollout::PromptSet as _;
 use counterpoint_verifier::Registry;
 
 use super::estimate::{Flow, Memory, spoken};
 use crate::cli::ConfigArgs;
 use crate::config::{self, Config};
-use crate::data;
+use crate::data::{self, Files};
 use crate::error::Failure;
 
 pub(crate) fn run(args: &ConfigArgs, registry: &Registry) -> Result<(), Failure> {
@@ -33,11 +33,7 @@ fn report(config: &Config) -> Result<String, Failure> {
         Some(model) => memory(config, &model, &mut out),
         None => line(&mut out, format_args!("memory: known once the model's config.json is there")),
     }
-    for (key, path) in [("data.train", Some(&config.data.train)), ("data.eval", config.data.eval.as_ref())] {
-        if let Some(path) = path {
-            questions(config, key, path, &mut out, &mut needs)?;
-        }
-    }
+    questions(config, &mut out, &mut needs)?;
     for need in &needs {
         line(&mut out, format_args!("needs: {need}"));
     }
@@ -120,20 +116,31 @@ fn memory(config: &Config, model: &ModelConfig, out: &mut String) {
     }
 }
 
-fn questions(
-    config: &Config,
-    key: &str,
-    path: &Path,
-    out: &mut String,
-    needs: &mut Vec<String>,
-) -> Result<(), Failure> {
-    if !path.exists() {
-        let (prompt, answer) = (&config.data.prompt_column, &config.data.answer_column);
-        needs.push(format!("{key}: a JSONL file with columns {prompt:?} and {answer:?} at {}", path.display()));
+/// What the data are and how they become questions, file by file.
+fn questions(config: &Config, out: &mut String, needs: &mut Vec<String>) -> Result<(), Failure> {
+    let before = needs.len();
+    for (key, files) in [("data.train", Some(&config.data.train)), ("data.eval", config.data.eval.as_ref())] {
+        if let Some(missing) =
+            files.filter(|_| key == "data.eval" || config.data.task.is_none()).and_then(Files::missing)
+        {
+            needs.push(format!("{key}: a file of questions (JSONL or Parquet) at {}", missing.display()));
+        }
+    }
+    if needs.len() > before {
         return Ok(());
     }
-    let prompts = data::read(path, &config.data).map_err(Failure::usage)?;
-    line(out, format_args!("data: {key} has {} questions", prompts.len()));
+    let data = data::load(&config.data, &config.model.path).map_err(Failure::usage)?;
+    let parts = [("data.train", Some(&data.report)), ("data.eval", data.eval_report.as_ref())];
+    for (key, report) in parts {
+        for text in report.into_iter().flat_map(data::Report::lines) {
+            line(out, format_args!("data: {key}: {text}"));
+        }
+    }
+    let held = if data.train.are_held() { "" } else { ", read again from disk (data.memory_mib)" };
+    line(out, format_args!("data: data.train has {} questions{held}", data.train.len()));
+    if let Some(held_out) = &data.held_out {
+        line(out, format_args!("data: data.eval has {} questions", held_out.len()));
+    }
     Ok(())
 }
 

@@ -23,7 +23,7 @@ impl Memory {
         let context = (config.generator.max_prompt_tokens + config.generator.max_new_tokens) as u64;
         let cached = context.min(size(model.max_positions));
         let cache_per_token = size(model.kv_bytes_per_token(1)).saturating_mul(bytes);
-        let evaluators = u64::from(config.data.eval.is_some());
+        let evaluators = u64::from(config.data.holds_out());
         let slots = config.generator.slots as u64 * (generators + evaluators);
         Self {
             parts: vec![

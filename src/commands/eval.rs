@@ -29,8 +29,7 @@ use crate::error::Failure;
 struct Plan {
     model: PathBuf,
     device: String,
-    data: PathBuf,
-    columns: DataConfig,
+    data: DataConfig,
     eval: EvalConfig,
     generator: GeneratorConfig,
     verifier: VerifierConfig,
@@ -39,8 +38,11 @@ struct Plan {
 
 pub(crate) fn run(args: &EvalArgs, registry: &Registry) -> Result<(), Failure> {
     let plan = plan(args, registry)?;
-    let mut prompts = data::read(&plan.data, &plan.columns).map_err(Failure::usage)?;
-    prompts.truncate(plan.eval.limit.unwrap_or(usize::MAX));
+    let questions = data::load_eval(&plan.data, &plan.model).map_err(Failure::usage)?;
+    let questions = questions.ok_or_else(|| {
+        Failure::Usage("data.eval: name a file of held-out questions (or set data.eval_share)".to_owned())
+    })?;
+    let prompts = questions.first(plan.eval.limit.unwrap_or(usize::MAX)).map_err(Failure::usage)?;
     let judge = Arc::new(verify::build(&plan.verifier, registry)?);
     let mut sampler =
         Sampler::load(&plan.model, &plan.device, |t: &Tokenizer| plan.eval.engine_options(&plan.generator, t))?;
@@ -59,13 +61,10 @@ pub(crate) fn run(args: &EvalArgs, registry: &Registry) -> Result<(), Failure> {
 fn plan(args: &EvalArgs, registry: &Registry) -> Result<Plan, Failure> {
     if let Some(path) = &args.config {
         let config = config::load(path, &args.overrides, registry).map_err(Failure::usage)?;
-        let data = config.data.eval.clone();
         return Ok(Plan {
             model: config.model.path,
             device: config.run.device,
-            data: data
-                .ok_or_else(|| Failure::Usage("data.eval: name a JSONL file of held-out questions".to_owned()))?,
-            columns: config.data,
+            data: config.data,
             eval: config.eval,
             generator: config.generator,
             verifier: config.verifier,
@@ -89,9 +88,8 @@ fn plan(args: &EvalArgs, registry: &Registry) -> Result<Plan, Failure> {
     Ok(Plan {
         // clap has seen to it that both are there.
         model: args.model.clone().unwrap_or_default(),
-        data: args.data.clone().unwrap_or_default(),
+        data: DataConfig { eval: args.data.clone().map(Into::into), ..DataConfig::default() },
         device: args.device.clone().unwrap_or_else(|| "auto".to_owned()),
-        columns: DataConfig::default(),
         eval,
         generator: GeneratorConfig::default(),
         verifier: verifier.unwrap_or_default(),
@@ -165,7 +163,10 @@ fn shown(plan: &Plan, prompts: usize, report: &EvalReport) -> Value {
     let mut out = Map::new();
     let path = |p: &Path| Value::from(p.display().to_string());
     out.insert("model".to_owned(), path(&plan.model));
-    out.insert("data".to_owned(), path(&plan.data));
+    out.insert(
+        "data".to_owned(),
+        Value::String(plan.data.eval.as_ref().map_or_else(|| plan.data.train_name(), ToString::to_string)),
+    );
     out.insert("prompts".to_owned(), json!(prompts));
     out.insert("samples".to_owned(), json!(k));
     for pass in &report.pass_at_k {

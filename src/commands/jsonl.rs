@@ -84,7 +84,7 @@ impl Input {
 }
 
 /// What serde_json says of one line, which it always calls line 1.
-pub(crate) fn in_line(error: &serde_json::Error) -> String {
+fn in_line(error: &serde_json::Error) -> String {
     error.to_string().replace(" at line 1 column ", " at column ")
 }
 

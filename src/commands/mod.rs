@@ -12,5 +12,3 @@ mod sampler;
 pub(crate) mod schema;
 pub(crate) mod score;
 pub(crate) mod verify;
-
-pub(crate) use jsonl::in_line;

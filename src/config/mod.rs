@@ -24,9 +24,10 @@ use counterpoint_weight_sync::WeightSyncConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use counterpoint_data::DataConfig;
 pub use diff::refuse_changes;
 pub use reference::reference;
-pub use sections::{DataConfig, Dtype, ModelSection, RunConfig, TelemetryConfig};
+pub use sections::{Dtype, ModelSection, RunConfig, TelemetryConfig};
 
 use document::Document;
 use schema::Schema;
@@ -201,7 +202,7 @@ mod tests {
             errors,
             [
                 "a.toml: model.path: is required: name a Hugging Face model directory",
-                "a.toml: data.train: is required: name a JSONL file of questions"
+                "a.toml: data.train: is required: name a file of questions (or set data.task)"
             ]
         );
     }

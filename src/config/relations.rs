@@ -28,7 +28,7 @@ pub(super) fn validate(config: &Config, errors: &mut Vec<String>) {
             config.feed.prompts_per_step
         ));
     }
-    if config.run.target_accuracy.is_some() && config.data.eval.is_none() {
+    if config.run.target_accuracy.is_some() && !config.data.holds_out() {
         errors.push(
             "run.target_accuracy: needs evaluations: set data.eval to a JSONL file of held-out questions".to_owned(),
         );

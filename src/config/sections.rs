@@ -1,6 +1,6 @@
 //! The sections that belong to the program itself; the others stand with the actors they configure.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -104,65 +104,6 @@ impl ModelSection {
     pub fn validate(&self, errors: &mut Vec<String>) {
         if self.path.as_os_str().is_empty() {
             errors.push("model.path: is required: name a Hugging Face model directory".to_owned());
-        }
-    }
-}
-
-/// `[data]`: the questions. Columns that are named here are used; the others reach the verifier as the prompt's `info`, and a
-/// text in a column `data_source` is the prompt's source.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct DataConfig {
-    /// JSONL file of training questions, one object per line. Required. Relative to the current directory.
-    pub train: PathBuf,
-    /// JSONL file of held-out questions for evaluations; without it there are none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub eval: Option<PathBuf>,
-    /// Column of the question: a text (taken as it is) or an array of chat messages `{"role", "content"}`.
-    pub prompt_column: String,
-    /// Column of the true answer: a text, or a number (turned into text).
-    pub answer_column: String,
-    /// Column of the question's unique id (text or whole number); without it ids are "FILE-NAME:LINE".
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub id_column: Option<String>,
-    /// Put before every question as a system message; a text question then becomes a chat of system and user message.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub system_prompt: Option<String>,
-}
-
-impl Default for DataConfig {
-    fn default() -> Self {
-        Self {
-            train: PathBuf::new(),
-            eval: None,
-            prompt_column: "prompt".to_owned(),
-            answer_column: "answer".to_owned(),
-            id_column: None,
-            system_prompt: None,
-        }
-    }
-}
-
-impl DataConfig {
-    /// Pushes one message per problem.
-    pub fn validate(&self, errors: &mut Vec<String>) {
-        if self.train.as_os_str().is_empty() {
-            errors.push("data.train: is required: name a JSONL file of questions".to_owned());
-        }
-        if self.eval.as_deref() == Some(Path::new("")) {
-            errors.push(
-                "data.eval: must name a JSONL file, got an empty text; leave the key out for no evaluations".to_owned(),
-            );
-        }
-        let columns = [
-            ("prompt_column", Some(&self.prompt_column)),
-            ("answer_column", Some(&self.answer_column)),
-            ("id_column", self.id_column.as_ref()),
-        ];
-        for (key, column) in columns {
-            if column.is_some_and(String::is_empty) {
-                errors.push(format!("data.{key}: must name a column, got an empty text"));
-            }
         }
     }
 }

@@ -34,7 +34,27 @@ pub fn fingerprint(config: &Config) -> Result<Inputs, RunDirError> {
             model.insert(name, digest(&path)?);
         }
     }
-    Ok(Inputs { model, train: digest(&config.data.train)? })
+    Ok(Inputs { model, train: training(config)? })
+}
+
+/// One file's digest, or that of all names and digests; a task is a function of its options, which the config records.
+fn training(config: &Config) -> Result<String, RunDirError> {
+    if config.data.task.is_some() {
+        return Ok(String::new());
+    }
+    let files = match config.data.train.resolve() {
+        Ok(files) => files,
+        // Reading the data says better what is wrong.
+        Err(_) => config.data.train.given().to_vec(),
+    };
+    if let [file] = files.as_slice() {
+        return digest(file);
+    }
+    let mut hasher = blake3::Hasher::new();
+    for file in &files {
+        hasher.update(format!("{} {}\n", file.display(), digest(file)?).as_bytes());
+    }
+    Ok(hasher.finalize().to_hex()[..32].to_owned())
 }
 
 impl Inputs {

@@ -7,7 +7,7 @@ use counterpoint_generator::{EvaluatorStart, GeneratorStart};
 use counterpoint_learner::{CheckpointStore, EngineSettings, LearnerArgs, LearnerSetup};
 use counterpoint_policy::{Kind, Snapshot, Tokenizer};
 use counterpoint_replay::ReplayArgs;
-use counterpoint_rollout::Prompt;
+use counterpoint_rollout::{Prompt, PromptSet};
 use counterpoint_verifier::{Home, PoolArgs, StartVerifier, Verifier};
 
 use super::prepare::Resumed;
@@ -21,7 +21,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What was read for a run, besides the weights.
 pub(super) struct Parts {
-    pub(super) prompts: Vec<Arc<Prompt>>,
+    pub(super) prompts: Arc<dyn PromptSet>,
     pub(super) held_out: Option<Vec<Arc<Prompt>>>,
     pub(super) verifier: Arc<dyn Verifier>,
     pub(super) start_verifier: StartVerifier,
@@ -71,7 +71,7 @@ pub(super) fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Ca
     })
 }
 
-fn replay(config: &Arc<Config>, prompts: Vec<Arc<Prompt>>, resume: Option<counterpoint_replay::Cut>) -> MakeReplay {
+fn replay(config: &Arc<Config>, prompts: Arc<dyn PromptSet>, resume: Option<counterpoint_replay::Cut>) -> MakeReplay {
     let config = Arc::clone(config);
     Box::new(move |observer| ReplayArgs {
         feed: config.feed.clone(),

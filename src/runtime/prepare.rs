@@ -40,9 +40,14 @@ pub(crate) fn prepare(config: Config, registry: &Registry, fresh: bool) -> Resul
     let start_verifier = registry.actor(&config.verifier).map_err(Failure::usage)?;
     let bound = config.telemetry.enabled.then(|| http::bind(&config.telemetry)).transpose().map_err(Failure::usage)?;
     require_model(&config.model.path)?;
-    let prompts = data::read(&config.data.train, &config.data).map_err(Failure::usage)?;
-    let held_out =
-        config.data.eval.as_deref().map(|path| data::read(path, &config.data)).transpose().map_err(Failure::usage)?;
+    let data = data::load(&config.data, &config.model.path).map_err(Failure::usage)?;
+    for line in data.report.lines().into_iter().chain(data.eval_report.iter().flat_map(data::Report::lines)) {
+        tracing::info!("data: {line}");
+    }
+    // The evaluator holds its questions; of a larger set it asks the first `eval.limit`.
+    let limit = config.eval.limit.unwrap_or(usize::MAX);
+    let held_out = data.held_out.map(|questions| questions.first(limit)).transpose().map_err(Failure::usage)?;
+    let prompts = Arc::new(data.train);
     let inputs = fingerprint(&config).map_err(of_directory)?;
     let dir = RunDir::open(&config, &inputs, fresh).map_err(of_directory)?;
     if finished(&config, &dir) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use counterpoint_rollout::contract::{GeneratorEvent, LearnerEvent, LearnerMsg, ReplayEvent};
 use counterpoint_rollout::{
-    GeneratorId, GeneratorMsg, Group, GroupId, Lost, PolicyVersion, Prompt, Reply, Verdict, VerifierMsg, VerifyRequest,
+    GeneratorId, GeneratorMsg, Group, GroupId, Lost, PolicyVersion, Reply, Verdict, VerifierMsg, VerifyRequest,
     telemetry,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};

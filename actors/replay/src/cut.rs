@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use counterpoint_rollout::{GroupId, GroupState, Lease, PolicyVersion, Prompt, ScoredGroup};
+use counterpoint_rollout::{GroupId, GroupState, Lease, PolicyVersion, PromptSet, ScoredGroup};
 use serde::{Deserialize, Serialize};
 
 use crate::core::{CoreConfig, Flight, ReplayCore, Stage};
@@ -73,15 +73,15 @@ pub struct CutKey {
 }
 
 impl CutKey {
-    pub(crate) fn new(config: &CoreConfig, prompts: &[Arc<Prompt>]) -> Self {
-        Self {
+    pub(crate) fn new(config: &CoreConfig, prompts: &impl PromptSet) -> Result<Self, ReplayError> {
+        Ok(Self {
             seed: config.seed,
             shuffle: config.feed.shuffle,
             prompts_per_step: config.feed.prompts_per_step,
             answers_per_prompt: config.feed.answers_per_prompt,
             max_staleness: config.replay.max_staleness,
-            data: fingerprint(prompts),
-        }
+            data: fingerprint(prompts)?,
+        })
     }
 
     /// Names the first thing that differs from what this run has.
@@ -122,7 +122,7 @@ impl ReplayCore {
     }
 
     /// A core that goes on from a cut. Nothing is issued before [`ReplayCore::begin`].
-    pub fn resume(config: CoreConfig, prompts: Vec<Arc<Prompt>>, cut: &Cut) -> Result<Self, ReplayError> {
+    pub fn resume(config: CoreConfig, prompts: impl PromptSet + 'static, cut: &Cut) -> Result<Self, ReplayError> {
         let mut core = Self::new(config, prompts)?;
         check(cut, &core)?;
         core.feed.restore(&cut.feed)?;
@@ -146,7 +146,7 @@ impl ReplayCore {
 
     fn restore_flight(&mut self, saved: &InFlight) -> Result<(), ReplayError> {
         let (group, draw) = (saved.lease.group, saved.draw);
-        let prompt = self.feed.prompt(draw.row).filter(|prompt| prompt.id == saved.lease.prompt.id).cloned();
+        let prompt = self.feed.prompt(draw.row).ok().filter(|prompt| prompt.id == saved.lease.prompt.id);
         let Some(prompt) = prompt else {
             let what = format!("{group} asks prompt {:?} at row {}, where it is not", saved.lease.prompt.id, draw.row);
             return Err(ReplayError::Damaged(what));
@@ -204,9 +204,10 @@ fn check(cut: &Cut, core: &ReplayCore) -> Result<(), ReplayError> {
 }
 
 /// Each part with its length, so that no two different lists of prompts give the same bytes.
-fn fingerprint(prompts: &[Arc<Prompt>]) -> String {
+fn fingerprint(prompts: &impl PromptSet) -> Result<String, ReplayError> {
     let mut hasher = blake3::Hasher::new();
-    for prompt in prompts {
+    for row in 0..prompts.len() {
+        let prompt = prompts.get(row).map_err(ReplayError::Data)?;
         // A map of plain JSON has a text; its keys are in order.
         let info = serde_json::to_string(&prompt.info).unwrap_or_default();
         for part in [&prompt.id, &prompt.content.display(), &prompt.answer, &info] {
@@ -214,14 +215,14 @@ fn fingerprint(prompts: &[Arc<Prompt>]) -> String {
             hasher.update(part.as_bytes());
         }
     }
-    hasher.finalize().to_hex().to_string()
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use counterpoint_rollout::{GeneratorId, PromptContent};
+    use counterpoint_rollout::{GeneratorId, Prompt, PromptContent};
 
     use super::*;
     use crate::{FeedConfig, ReplayConfig};

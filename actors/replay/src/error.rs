@@ -7,6 +7,9 @@ pub enum ReplayError {
     /// There is nothing to ask.
     #[error("the data holds no prompt: at least one is needed")]
     NoPrompts,
+    /// A prompt cannot be read again.
+    #[error("{0}")]
+    Data(String),
     /// More prompts than a cursor can name.
     #[error("the data holds {0} prompts: at most 4294967295 can be addressed")]
     TooManyPrompts(usize),

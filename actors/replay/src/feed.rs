@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use counterpoint_rollout::{DropReason, NoiseKey, Prompt, Purpose};
+use counterpoint_rollout::{DropReason, NoiseKey, Prompt, PromptSet, Purpose};
 use serde::{Deserialize, Serialize};
 
 use crate::{FeedConfig, ReplayError};
@@ -58,7 +58,7 @@ pub struct FeedCursor {
 /// The stream itself.
 #[derive(Debug)]
 pub struct Feed {
-    prompts: Vec<Arc<Prompt>>,
+    prompts: Box<dyn PromptSet>,
     seed: u64,
     shuffle: bool,
     epochs: Option<u32>,
@@ -74,22 +74,19 @@ pub struct Feed {
 
 impl Feed {
     /// A feed at its very beginning.
-    pub fn new(config: &FeedConfig, seed: u64, prompts: Vec<Arc<Prompt>>) -> Result<Self, ReplayError> {
+    pub fn new(config: &FeedConfig, seed: u64, prompts: impl PromptSet + 'static) -> Result<Self, ReplayError> {
         if prompts.is_empty() {
             return Err(ReplayError::NoPrompts);
         }
         if u32::try_from(prompts.len()).is_err() {
             return Err(ReplayError::TooManyPrompts(prompts.len()));
         }
-        let mut rows = HashMap::with_capacity(prompts.len());
-        for (second, prompt) in prompts.iter().enumerate() {
-            if let Some(first) = rows.insert(prompt.id.as_str(), second) {
-                return Err(ReplayError::DuplicatePrompt { id: prompt.id.clone(), first, second });
-            }
+        if !prompts.ids_are_unique() {
+            different_ids(&prompts)?;
         }
         let order = order(prompts.len() as u32, seed, 0, config.shuffle);
         Ok(Self {
-            prompts,
+            prompts: Box::new(prompts),
             seed,
             shuffle: config.shuffle,
             epochs: config.epochs,
@@ -157,7 +154,8 @@ impl Feed {
             self.returned.insert(Draw { attempt: draw.attempt + 1, ..draw });
             return true;
         }
-        let prompt = self.prompts[draw.row as usize].id.clone();
+        // One that cannot be read (the run ends of that elsewhere) is listed by its row.
+        let prompt = self.prompt(draw.row).map_or_else(|_| format!("row {}", draw.row), |prompt| prompt.id.clone());
         tracing::warn!(
             prompt,
             epoch = draw.epoch,
@@ -180,7 +178,10 @@ impl Feed {
     }
 
     /// The prompt in a row of the data.
-    pub fn prompt(&self, row: u32) -> Option<&Arc<Prompt>> {
+    ///
+    /// # Errors
+    /// There is no such row, or it cannot be read again from disk.
+    pub fn prompt(&self, row: u32) -> Result<Arc<Prompt>, String> {
         self.prompts.get(row as usize)
     }
 
@@ -193,6 +194,17 @@ impl Feed {
     pub fn abandoned_total(&self) -> u64 {
         self.abandoned_total
     }
+}
+
+fn different_ids(prompts: &impl PromptSet) -> Result<(), ReplayError> {
+    let mut rows = HashMap::with_capacity(prompts.len());
+    for second in 0..prompts.len() {
+        let id = prompts.get(second).map_err(ReplayError::Data)?.id.clone();
+        if let Some(first) = rows.insert(id.clone(), second) {
+            return Err(ReplayError::DuplicatePrompt { id, first, second });
+        }
+    }
+    Ok(())
 }
 
 /// The order of one epoch: a Fisher-Yates shuffle whose random numbers are a function of (seed, epoch) only.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::compose;
 use crate::registry::Kinds;
 use crate::{
-    Choice, Code, Dapo, Exact, Format, HttpVerifier, Json, Math, Numeric, Process, RegexVerifier, parse_options,
+    Choice, Code, Countdown, Dapo, Exact, Format, HttpVerifier, Json, Math, Numeric, Process, RegexVerifier,
+    parse_options,
 };
 
 /// Every built-in kind by name.
@@ -13,6 +14,7 @@ pub(crate) fn built_in() -> Kinds {
     let mut kinds = Kinds::default();
     kinds.add("choice", |options, _| Ok(Arc::new(Choice::new(parse_options(options)?)?)));
     kinds.add("code", |options, _| Ok(Arc::new(Code::new(parse_options(options)?)?)));
+    kinds.add("countdown", |options, _| Ok(Arc::new(parse_options::<Countdown>(options)?.checked()?)));
     kinds.add("dapo", |options, _| Ok(Arc::new(parse_options::<Dapo>(options)?)));
     kinds.add("exact", |options, _| Ok(Arc::new(parse_options::<Exact>(options)?.checked()?)));
     kinds.add("format", |options, _| Ok(Arc::new(Format::new(parse_options(options)?)?)));

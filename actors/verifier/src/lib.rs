@@ -44,6 +44,7 @@ mod code;
 mod compose;
 mod config;
 mod contain;
+mod countdown;
 mod dapo;
 mod decimal;
 mod error;
@@ -76,6 +77,7 @@ pub use compose::{
 };
 pub use config::{Definition, TruncatedPolicy, VerifierConfig};
 pub use contain::{Limits, MARKER};
+pub use countdown::Countdown;
 pub use counterpoint_rollout::{Verdict, VoidReason};
 pub use dapo::{Dapo, DapoStyle};
 pub use decimal::Decimal;

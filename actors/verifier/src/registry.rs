@@ -287,6 +287,7 @@ mod tests {
                 "by_source",
                 "choice",
                 "code",
+                "countdown",
                 "dapo",
                 "exact",
                 "first",

@@ -1,4 +1,4 @@
-use counterpoint_rollout::convertible;
+use counterpoint_rollout::{PromptSet, convertible};
 
 use super::*;
 
@@ -16,7 +16,7 @@ pub struct ReplayArgs {
     /// Optimiser steps of the run.
     pub max_steps: u64,
     /// The data; ids are unique.
-    pub prompts: Vec<Arc<Prompt>>,
+    pub prompts: Arc<dyn PromptSet>,
     /// The checkpoint to go on from.
     pub resume: Option<Cut>,
     /// Who hears of judged groups, of the end and of failures.

@@ -24,6 +24,9 @@ impl ReplayCore {
             self.issue_stream(now, &mut plan);
         }
         out.extend(plan.into_iter().map(|(generator, leases)| Action::Lease { generator, leases }));
+        if let Some(problem) = self.unreadable.take() {
+            self.fail(format!("the training data cannot be read any more: {problem}"), out);
+        }
     }
 
     /// η = 0: when nothing runs, all open positions at once, dealt round to the generators. What a checkpoint left in flight
@@ -73,7 +76,13 @@ impl ReplayCore {
     /// Issues the feed's next prompt; `false` if there is none.
     fn issue_next(&mut self, now: Duration, generator: GeneratorId, plan: &mut Plan) -> bool {
         let Some(draw) = self.feed.draw() else { return false };
-        let Some(prompt) = self.feed.prompt(draw.row).cloned() else { return false };
+        let prompt = match self.feed.prompt(draw.row) {
+            Ok(prompt) => prompt,
+            Err(problem) => {
+                self.unreadable = Some(problem);
+                return false;
+            }
+        };
         let position = self.position();
         let group = GroupId(self.next_group);
         self.next_group += 1;

@@ -24,7 +24,7 @@ use std::time::Duration;
 use counterpoint_rollout::contract::ReplayEvent;
 use counterpoint_rollout::invariant::Invariant;
 use counterpoint_rollout::{
-    Batch, GeneratorId, Group, GroupId, Lease, PolicyVersion, Prompt, check_invariant, telemetry,
+    Batch, GeneratorId, Group, GroupId, Lease, PolicyVersion, PromptSet, check_invariant, telemetry,
 };
 
 use crate::admission::Admission;
@@ -158,12 +158,14 @@ pub struct ReplayCore {
     begun: bool,
     exhausted: bool,
     failed: bool,
+    /// A prompt could not be read again: what was wrong.
+    unreadable: Option<String>,
     last_missed_deadline: Option<String>,
 }
 
 impl ReplayCore {
     /// A core at the start of a run. Nothing is issued before [`ReplayCore::begin`].
-    pub fn new(config: CoreConfig, prompts: Vec<Arc<Prompt>>) -> Result<Self, ReplayError> {
+    pub fn new(config: CoreConfig, prompts: impl PromptSet + 'static) -> Result<Self, ReplayError> {
         let mut errors = Vec::new();
         config.feed.validate(&mut errors);
         config.replay.validate(&mut errors);
@@ -171,7 +173,7 @@ impl ReplayCore {
             return Err(ReplayError::Config(errors));
         }
         let (batch, max_staleness) = (u64::from(config.feed.prompts_per_step), u64::from(config.replay.max_staleness));
-        let key = CutKey::new(&config, &prompts);
+        let key = CutKey::new(&config, &prompts)?;
         Ok(Self {
             key,
             admission: Admission { batch, max_staleness, max_steps: config.max_steps },
@@ -194,6 +196,7 @@ impl ReplayCore {
             begun: false,
             exhausted: false,
             failed: false,
+            unreadable: None,
             last_missed_deadline: None,
             config,
         })
@@ -312,7 +315,7 @@ impl ReplayCore {
     }
 
     /// Reports a failure of the run; only the first, since the others follow from it.
-    fn fail(&mut self, reason: String, out: &mut Vec<Action>) {
+    pub(super) fn fail(&mut self, reason: String, out: &mut Vec<Action>) {
         tracing::error!("{reason}");
         if !self.failed {
             self.failed = true;

@@ -88,14 +88,14 @@ impl Stage {
             source: String::new(),
             info: Default::default(),
         };
-        let prompts = (0..10).map(|i| Arc::new(prompt(i))).collect();
+        let prompts: Vec<_> = (0..10).map(|i| Arc::new(prompt(i))).collect();
         let args = ReplayArgs {
             feed,
             replay,
             verify_deadline: VERIFY_DEADLINE,
             seed: 7,
             max_steps,
-            prompts,
+            prompts: Arc::new(prompts),
             resume,
             observer,
         };
