@@ -154,13 +154,14 @@ fn a_changed_model_or_data_file_changes_its_fingerprint() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(dir.path());
     config.model.path = dir.path().join("model");
-    config.data.train = dir.path().join("t.jsonl");
+    let train = dir.path().join("t.jsonl");
+    config.data.train = train.as_path().into();
     std::fs::create_dir(&config.model.path).unwrap();
     std::fs::write(config.model.path.join("config.json"), "{}").unwrap();
-    std::fs::write(&config.data.train, "a").unwrap();
+    std::fs::write(&train, "a").unwrap();
     let before = fingerprint(&config).unwrap();
     assert_eq!(before, fingerprint(&config).unwrap());
     std::fs::write(config.model.path.join("config.json"), "{ }").unwrap();
-    std::fs::write(&config.data.train, "b").unwrap();
+    std::fs::write(&train, "b").unwrap();
     assert_eq!(fingerprint(&config).unwrap().differences(&before).len(), 2);
 }

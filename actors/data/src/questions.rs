@@ -25,7 +25,7 @@ pub struct Questions(Store);
 #[derive(Debug)]
 enum Store {
     Held(Vec<Arc<Prompt>>),
-    Disk(Disk),
+    Disk(Box<Disk>),
 }
 
 /// A file whose lines are read again.
@@ -206,7 +206,7 @@ impl<'a> Gather<'a> {
         let spool =
             self.spool.map(|spool| spool.into_inner().map_err(|e| DataError::Setting(e.to_string()))).transpose()?;
         let (sources, rows, config) = (self.sources, self.rows, self.config.clone());
-        Ok(Questions(Store::Disk(Disk { sources, spool, rows, config })))
+        Ok(Questions(Store::Disk(Box::new(Disk { sources, spool, rows, config }))))
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use counterpoint_data::tasks::{Operation, Task, TaskOptions, make};
 use counterpoint_rollout::Prompt;
+use counterpoint_verifier::{Question, Registry, Verdict, VerifierConfig};
 use proptest::prelude::*;
 
 /// The question's parts: what its template holds, in order.
@@ -224,4 +225,26 @@ fn options_that_cannot_work_are_named() {
             .contains("at most 36")
     );
     assert!(refused(Task::Binary, TaskOptions { count: 0, ..default() }).contains("count: must be at least 1"));
+}
+
+#[tokio::test]
+async fn the_verifier_that_is_recommended_takes_the_answer_for_right_and_another_for_wrong() {
+    for task in Task::ALL {
+        let config = VerifierConfig { name: task.verifier().into(), ..VerifierConfig::default() };
+        let verifier = Registry::default().build(&config).unwrap();
+        let options = TaskOptions { count: 20, held_out: 0, ..TaskOptions::default() };
+        let prompts = make(task, &options).train;
+        for (index, prompt) in prompts.iter().enumerate() {
+            let response = |prompt: &Prompt| match prompt.info.get("solution") {
+                Some(solution) if task == Task::Countdown => solution.as_str().unwrap().to_owned(),
+                _ => prompt.answer.clone(),
+            };
+            let other = &prompts[(index + 1) % prompts.len()];
+            let question = Question::new(prompt.clone(), vec![response(prompt), response(other)]);
+            let verdicts = verifier.verify(&question).await;
+            assert_eq!(verdicts[0], Verdict::Correct, "{task}: {prompt:?}");
+            let same = other.answer == prompt.answer && task != Task::Countdown;
+            assert!(same || verdicts[1] == Verdict::Incorrect, "{task}: {prompt:?} against {other:?}");
+        }
+    }
 }

@@ -166,7 +166,7 @@ fn contained<T, E: std::fmt::Display>(work: impl FnOnce() -> Result<T, E>) -> Re
     match result {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(one_line(&error.to_string())),
-        Err(panic) => Err(one_line(&counterpoint_rollout::panic_text(&*panic))),
+        Err(panic) => Err(one_line(counterpoint_rollout::panic_text(&*panic))),
     }
 }
 

@@ -421,7 +421,10 @@ impl<'a> Scanner<'a> {
                     while s.take_any(&["-", "+", "."]) {}
                     s.digits().map(drop)
                 }
-                '²' | '³' => Some(s.at += c.len_utf8()),
+                '²' | '³' => {
+                    s.at += c.len_utf8();
+                    Some(())
+                }
                 'a'..='z' => s.variable(),
                 _ => {
                     s.space();
