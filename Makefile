@@ -53,7 +53,7 @@ fuzz: ## fuzz the maths verifier, FUZZ_SECONDS for each target (needs cargo-fuzz
 	@cd actors/verifier && for target in latex extract judge; do \
 	  mkdir -p fuzz/corpus/$$target; \
 	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
-	    -dict=fuzz/latex.dict -max_len=4096 -timeout=10 -max_total_time=$(FUZZ_SECONDS); done
+	    -dict=fuzz/latex.dict -max_len=4096 -len_control=0 -timeout=10 -max_total_time=$(FUZZ_SECONDS); done
 
 clean: ## remove what was built here (the libtorch cache of the user stays)
 	@$(CARGO) clean
