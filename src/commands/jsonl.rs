@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::path::Path;
 
+use counterpoint_data::in_line;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -81,11 +82,6 @@ impl Input {
             file => format!("{file}:{number}: {problem}"),
         })
     }
-}
-
-/// What serde_json says of one line, which it always calls line 1.
-fn in_line(error: &serde_json::Error) -> String {
-    error.to_string().replace(" at line 1 column ", " at column ")
 }
 
 /// JSON lines on standard output. What was written is flushed when it is dropped, also on the way out of an error.

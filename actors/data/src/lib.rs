@@ -21,7 +21,7 @@ pub mod tasks;
 
 pub use config::{AnswerFrom, DataConfig, OnError};
 pub use error::DataError;
-pub use formats::{Format, MOST_LINE, Place, Row, Rows, name_of_place};
+pub use formats::{Format, MOST_LINE, Place, Row, Rows, in_line, name_of_place};
 pub use question::{kind, prompt_content, scalar};
 pub use questions::Questions;
 pub use read::{CountTokens, Data, FileReport, Report, load, load_held_out, read_files};

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::VerifierError;
+use crate::math::closing_brace;
 
 /// The marker where none is configured: how GSM8K ends its solutions.
 pub(crate) const MARKER: &str = "####";
@@ -53,40 +54,17 @@ impl Extract {
     }
 }
 
-/// The content of the last box, in one pass: a stack of open braces, each with where the content of its box starts.
+/// The content of the last box. An earlier one does not count if the last one was never closed.
 pub(crate) fn last_box(text: &str) -> Option<&str> {
-    let bytes = text.as_bytes();
-    let mut open: Vec<Option<usize>> = Vec::new();
-    let mut last = 0;
-    let mut found = None;
-    let mut at = 0;
-    while at < bytes.len() {
-        match bytes[at] {
-            b'\\' => {
-                if let Some(content) = box_at(text, at) {
-                    open.push(Some(content));
-                    last = content;
-                    at = content;
-                } else {
-                    // The escaped character is no brace of the structure.
-                    at += 2;
-                }
-                continue;
-            }
-            b'{' => open.push(None),
-            b'}' => {
-                if let Some(Some(start)) = open.pop()
-                    && start == last
-                {
-                    found = Some(start..at);
-                }
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    // Both ends are at ASCII braces. An earlier box does not count if the last one was never closed.
-    found.filter(|content| content.start == last).map(|content| &text[content])
+    let boxes = text.rmatch_indices('\\').filter_map(|(at, _)| Some((at, box_at(text, at)?)));
+    let (_, content) = boxes.into_iter().find(|(at, _)| !is_escaped(text, *at))?;
+    let length = closing_brace(&text[content..])?;
+    Some(&text[content..content + length])
+}
+
+/// Whether the backslash here is itself what an odd number of backslashes escape.
+fn is_escaped(text: &str, at: usize) -> bool {
+    text[..at].bytes().rev().take_while(|&byte| byte == b'\\').count() % 2 == 1
 }
 
 /// If a box begins at this backslash, where its content starts.

@@ -5,6 +5,8 @@
 //! Schemas are compiled once, or once per question where the data has them; references to other documents are refused, and
 //! patterns run in time linear in the text.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use counterpoint_rollout::{Verdict, VoidReason};
 use jsonschema::{PatternOptions, Validator};
@@ -12,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value, json};
 
+use crate::fence::blocks;
 use crate::{Question, Verifier, VerifierError};
 
 /// The most bytes that are read, some of them again and again, to find the last value in a response.
@@ -64,14 +67,13 @@ pub enum JsonExtract {
 #[derive(Debug)]
 pub struct Json {
     options: JsonOptions,
-    schema: Option<Validator>,
+    schema: Option<Arc<Validator>>,
 }
 
 /// What the values of a question are held against.
-enum Measure<'a> {
+enum Measure {
     Truth(Value),
-    Schema(&'a Validator),
-    OwnSchema(Box<Validator>),
+    Schema(Arc<Validator>),
 }
 
 impl Json {
@@ -101,10 +103,10 @@ impl Json {
         }
     }
 
-    fn measure(&self, answer: &str, info: &Map<String, Value>) -> Result<Measure<'_>, VoidReason> {
+    fn measure(&self, answer: &str, info: &Map<String, Value>) -> Result<Measure, VoidReason> {
         let void = |problem: String| VoidReason::Verifier(problem.chars().take(200).collect());
         if let Some(schema) = &self.schema {
-            return Ok(Measure::Schema(schema));
+            return Ok(Measure::Schema(Arc::clone(schema)));
         }
         let Some(column) = &self.options.schema_column else {
             let truth = serde_json::from_str(answer).map_err(|error| void(format!("the truth is no JSON: {error}")))?;
@@ -116,10 +118,10 @@ impl Json {
             Some(value) => Ok(value.clone()),
         };
         let compiled = schema.and_then(|schema| compile(&schema));
-        compiled.map(|schema| Measure::OwnSchema(Box::new(schema))).map_err(|error| void(format!("{column}: {error}")))
+        compiled.map(Measure::Schema).map_err(|error| void(format!("{column}: {error}")))
     }
 
-    fn verdict(&self, response: &str, measure: &Measure<'_>) -> Verdict {
+    fn verdict(&self, response: &str, measure: &Measure) -> Verdict {
         let value = match self.find(response) {
             Ok(Some(value)) => value,
             Ok(None) => return Verdict::Incorrect,
@@ -128,7 +130,6 @@ impl Json {
         Verdict::from(match measure {
             Measure::Truth(truth) => self.equal(&value, truth),
             Measure::Schema(schema) => schema.is_valid(&value),
-            Measure::OwnSchema(schema) => schema.is_valid(&value),
         })
     }
 
@@ -137,8 +138,11 @@ impl Json {
         let read = |text: &str| serde_json::from_str(text).ok();
         let found = match self.options.extract {
             JsonExtract::Whole => read(response),
-            JsonExtract::Fence => fences(response).pop().and_then(read),
-            JsonExtract::Any => read(response).or_else(|| fences(response).into_iter().rev().find_map(read)),
+            JsonExtract::Fence => blocks(response).pop().and_then(|block| read(&block.text())),
+            JsonExtract::Any => {
+                let within = || blocks(response).into_iter().rev().find_map(|block| read(&block.text()));
+                read(response).or_else(within)
+            }
         };
         match found {
             None if self.options.extract == JsonExtract::Any => last_value(response),
@@ -194,25 +198,6 @@ fn same_number(a: &Number, b: &Number) -> bool {
     }
 }
 
-/// The contents of the fenced blocks of a text, the last one also if it is not closed.
-fn fences(text: &str) -> Vec<&str> {
-    let mut blocks = Vec::new();
-    let mut start = None;
-    let mut at = 0;
-    for line in text.split_inclusive('\n') {
-        let next = at + line.len();
-        if line.trim_start().starts_with("```") {
-            match start.take() {
-                Some(begin) => blocks.push(&text[begin..at]),
-                None => start = Some(next),
-            }
-        }
-        at = next;
-    }
-    blocks.extend(start.map(|begin| &text[begin..]));
-    blocks
-}
-
 /// The last object or list in a text that is not part of another.
 fn last_value(text: &str) -> Result<Option<Value>, VoidReason> {
     let (mut last, mut at, mut work) = (None, 0, 0);
@@ -243,9 +228,9 @@ fn read_before(text: &str, error: &serde_json::Error) -> usize {
     lines.map(str::len).sum::<usize>() + error.column()
 }
 
-fn compile(schema: &Value) -> Result<Validator, String> {
+fn compile(schema: &Value) -> Result<Arc<Validator>, String> {
     let options = jsonschema::options().with_pattern_options(PatternOptions::regex());
-    options.build(schema).map_err(|error| error.to_string())
+    options.build(schema).map(Arc::new).map_err(|error| error.to_string())
 }
 
 #[async_trait]
@@ -267,9 +252,6 @@ impl Verifier for Json {
             (None, _) => json!({"value": null}),
             (Some(value), Measure::Truth(truth)) => json!({"value": value, "truth": truth}),
             (Some(value), Measure::Schema(schema)) => json!({"violations": violations(schema, &value), "value": value}),
-            (Some(value), Measure::OwnSchema(schema)) => {
-                json!({"violations": violations(schema, &value), "value": value})
-            }
         };
         Some(question.responses.iter().map(explain).collect())
     }
@@ -277,8 +259,6 @@ impl Verifier for Json {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use counterpoint_rollout::{Prompt, PromptContent};
     use proptest::prelude::*;
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use counterpoint_rollout::{Prompt, PromptContent, Verdict};
@@ -41,6 +42,13 @@ impl Question {
     /// The truth: what a right answer is.
     pub fn answer(&self) -> &str {
         &self.prompt.answer
+    }
+
+    /// When somebody who works on this question gives up, so that what he has to say arrives before the deadline: `margin`
+    /// before it, or a `share`-th of the time left where that is less.
+    pub(crate) fn due(&self, margin: Duration, share: u32) -> Instant {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        self.deadline - margin.min(left / share)
     }
 
     /// Judges the responses one by one. `judge` returns a [`Verdict`], or a `bool` for right and wrong.

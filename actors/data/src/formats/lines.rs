@@ -101,8 +101,8 @@ pub(crate) fn row_of_line(line: &[u8], first: bool) -> Result<Option<Map<String,
     }
 }
 
-/// The line number of an error within one line is always 1 and would mislead beside the file's.
-fn in_line(error: &serde_json::Error) -> String {
+/// What serde_json says of one line: its line number is always 1 and would mislead beside the file's.
+pub fn in_line(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.rsplit_once(" at line 1 column ") {
         Some((what, column)) => format!("{what} at column {column}"),

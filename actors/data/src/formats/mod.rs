@@ -16,8 +16,8 @@ use serde_json::{Map, Value};
 
 use crate::DataError;
 
-pub use lines::MOST_LINE;
 pub(crate) use lines::row_of_line;
+pub use lines::{MOST_LINE, in_line};
 
 /// The memory that a zstd frame may ask for is two to this power: 128 MiB, as the command line tool has it.
 const ZSTD_WINDOW_LOG: u32 = 27;

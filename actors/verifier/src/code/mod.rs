@@ -48,7 +48,6 @@
 //! A run forks the whole program that is Counterpoint, which takes some ten milliseconds per gigabyte of its memory.
 
 mod cases;
-mod extract;
 mod interpreter;
 mod judge;
 mod options;
@@ -62,13 +61,14 @@ use counterpoint_rollout::{Verdict, VoidReason};
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 use cases::Tests;
 use interpreter::Interpreter;
 use judge::{Judgement, Outcome};
 pub use options::{CodeOptions, Network, WithoutFence};
 
+use crate::fence::last_block;
 use crate::{Home, Mode, Question, Verifier, VerifierError};
 
 /// The longest that is kept back from a question's deadline, so that verdicts reach whoever asked before he gives up.
@@ -139,8 +139,7 @@ impl Code {
     /// Judges the answers, as many at once as may be. What is not done by the deadline is void.
     async fn judge(&self, question: &Question) -> Vec<Judged> {
         let same = |reason: VoidReason| question.responses.iter().map(|_| Judged::Void(reason.clone())).collect();
-        let left = question.deadline.saturating_duration_since(Instant::now());
-        let due = question.deadline - (left / 10).min(MARGIN);
+        let due = question.due(MARGIN, 10);
         let tests = match self.tests(question) {
             Ok(tests) => Arc::new(tests),
             Err(error) => return same(VoidReason::Verifier(format!("tests: {error}").chars().take(200).collect())),
@@ -195,7 +194,7 @@ impl Code {
     }
 
     fn program(&self, response: &str) -> Option<String> {
-        let block = extract::last_block(response, &self.options.languages);
+        let block = last_block(response, &self.options.languages);
         match self.options.without_fence {
             WithoutFence::Incorrect => block,
             WithoutFence::Whole => block.or_else(|| Some(response.to_owned())),

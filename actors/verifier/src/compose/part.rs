@@ -18,8 +18,7 @@ const MARGIN: Duration = Duration::from_millis(20);
 
 /// When the parts of a question are due: a little before the question itself, also where that is soon.
 pub(super) fn due(question: &Question) -> Instant {
-    let left = question.deadline.saturating_duration_since(Instant::now());
-    question.deadline.checked_sub(MARGIN.min(left / 4)).unwrap_or(question.deadline)
+    question.due(MARGIN, 4)
 }
 
 /// One verifier of a composite.

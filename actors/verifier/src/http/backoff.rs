@@ -3,6 +3,8 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, UNIX_EPOCH};
 
+use crate::pause::doubling;
+
 /// The longest pause of the back-off itself; a server may ask for a longer one.
 const LONGEST: Duration = Duration::from_secs(10);
 
@@ -20,9 +22,7 @@ impl Backoff {
     /// The pause after the failed attempt number `attempt` (from 0). `chance`, within [0, 1), takes away up to half of it, so
     /// that clients that failed together do not come back together.
     pub(super) fn pause(&self, attempt: u32, chance: f64) -> Duration {
-        let doubled = 2_u32.checked_pow(attempt).and_then(|factor| self.first.checked_mul(factor));
-        let full = doubled.map_or(LONGEST, |pause| pause.min(LONGEST));
-        full.mul_f64(1.0 - chance.clamp(0.0, 1.0) / 2.0)
+        doubling(self.first, LONGEST, attempt, chance)
     }
 }
 

@@ -17,7 +17,7 @@ use super::options::{HttpOptions, seconds};
 use super::secret::{Environment, Redactor, expand, shown};
 use super::slow::SlowBody;
 use super::tls;
-use crate::{Pace, VerifierError};
+use crate::{Pace, Question, VerifierError};
 
 /// How many redirects are followed before one reply.
 const MAX_REDIRECTS: usize = 5;
@@ -109,12 +109,10 @@ impl Client {
         tls::reach(&self.url, &self.tls).await
     }
 
-    /// When the reply to a question that is due at `due` must be there.
-    pub(super) fn deadline(&self, due: Instant) -> Instant {
-        let now = Instant::now();
-        let left = due.saturating_duration_since(now);
-        let left = left.saturating_sub(MARGIN.min(left / 10));
-        now + self.deadline.map_or(left, |own| own.min(left))
+    /// When the reply to a question must be there.
+    pub(super) fn deadline(&self, question: &Question) -> Instant {
+        let (now, due) = (Instant::now(), question.due(MARGIN, 10));
+        self.deadline.map_or(due, |own| due.min(now + own)).max(now)
     }
 
     /// A text from outside, fit for logs and files.
@@ -355,8 +353,9 @@ mod tests {
             [(none, 30_000, 29_900), (none, 100, 90), (none, 0, 0), (own, 30_000, 2_000), (own, 100, 90)]
         {
             let client = client(HttpOptions { deadline_seconds: own, ..Default::default() });
-            let now = Instant::now();
-            assert_eq!(client.deadline(now + Duration::from_millis(due)) - now, Duration::from_millis(left));
+            let (now, mut question) = (Instant::now(), Question::pair("", ""));
+            question.deadline = now + Duration::from_millis(due);
+            assert_eq!(client.deadline(&question) - now, Duration::from_millis(left));
         }
     }
 }

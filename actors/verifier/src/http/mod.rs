@@ -105,7 +105,7 @@ impl HttpVerifier {
                 return void(answers, &VoidReason::Unavailable);
             }
         };
-        let deadline = client.deadline(question.deadline);
+        let deadline = client.deadline(question);
         let bodies = self.wire.requests(question);
         // The responses are spread evenly over the requests: all in one, or one in each.
         let share = answers / bodies.len().max(1);

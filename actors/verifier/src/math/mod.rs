@@ -15,6 +15,7 @@ mod verifier;
 pub use budget::{Budget, DEEPEST, LARGEST_BITS, LONGEST_TEXT, MOST_TERMS, OverBudget};
 pub use compare::{Compare, Rule, equal};
 pub use expr::{Bracket, Constant, Expr, Function, Number, Relation};
+pub(crate) use extract::closing_brace;
 pub use extract::{Candidate, Method, Search, conclusion};
 pub use judge::{Answer, Judgement, Math, Reason, Truth};
 pub use latex::{ParseError, Reading, Style, parse, read};

@@ -137,8 +137,7 @@ impl Verifier for Process {
         if question.responses.is_empty() {
             return Vec::new();
         }
-        let left = question.deadline.saturating_duration_since(Instant::now());
-        let due = question.deadline - (left / 10).min(MARGIN);
+        let due = question.due(MARGIN, 10);
         let late = |_| vec![Verdict::Void(VoidReason::Timeout); question.responses.len()];
         timeout_at(due, self.ask(question, due)).await.unwrap_or_else(late)
     }

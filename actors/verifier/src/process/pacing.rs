@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::pause::doubling;
+
 /// Lets so many events through per second, and counts the others.
 #[derive(Debug)]
 pub(super) struct RateLimit {
@@ -56,10 +58,11 @@ impl Backoff {
 
     /// The wait after one more failure: between half and all of 0.1 s, 0.2 s, 0.4 s and so on, up to 2 s.
     pub(super) fn next(&mut self) -> Duration {
-        let full = Self::FIRST.saturating_mul(1 << self.failures.min(16)).min(Self::LONGEST);
+        let attempt = self.failures;
         self.failures = self.failures.saturating_add(1);
         let noise = mix(self.seed.wrapping_mul(0x1_0000).wrapping_add(u64::from(self.failures)));
-        full.mul_f64(0.5 + 0.5 * (noise >> 11) as f64 / (1_u64 << 53) as f64)
+        let chance = (noise >> 11) as f64 / (1_u64 << 53) as f64;
+        doubling(Self::FIRST, Self::LONGEST, attempt, chance)
     }
 
     /// It works again.

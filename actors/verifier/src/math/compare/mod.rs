@@ -344,9 +344,15 @@ fn is_claim(expr: &Expr) -> bool {
 }
 
 fn is_collection(expr: &Expr) -> bool {
-    if let Expr::Power(base, _) = expr {
-        return matches!(**base, Expr::NumberSet(_));
+    match expr {
+        Expr::Power(base, _) => matches!(**base, Expr::NumberSet(_)),
+        Expr::NumberSet(_) => true,
+        _ => lists_items(expr),
     }
+}
+
+/// Whether it is written as several things, or as what they are chosen from.
+fn lists_items(expr: &Expr) -> bool {
     matches!(
         expr,
         Expr::Bracketed(..)
@@ -356,6 +362,5 @@ fn is_collection(expr: &Expr) -> bool {
             | Expr::Intersection(_)
             | Expr::Difference(..)
             | Expr::Builder(..)
-            | Expr::NumberSet(_)
     )
 }

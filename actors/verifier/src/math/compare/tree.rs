@@ -126,20 +126,8 @@ pub(super) fn signs_expanded(expr: &Expr) -> Option<Vec<Expr>> {
 }
 
 fn is_arithmetic(expr: &Expr) -> bool {
-    !matches!(
-        expr,
-        Expr::Bracketed(..)
-            | Expr::Set(_)
-            | Expr::List(_)
-            | Expr::Union(_)
-            | Expr::Intersection(_)
-            | Expr::Difference(..)
-            | Expr::Builder(..)
-            | Expr::Relation(..)
-            | Expr::Matrix(_)
-            | Expr::Piecewise(_)
-            | Expr::Choice(..)
-    )
+    let other = matches!(expr, Expr::Relation(..) | Expr::Matrix(_) | Expr::Piecewise(_) | Expr::Choice(..));
+    !other && !super::lists_items(expr)
 }
 
 fn count_signs(expr: &Expr, count: &mut usize, opposite: &mut bool) {

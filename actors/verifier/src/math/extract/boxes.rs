@@ -91,7 +91,7 @@ fn content(text: &str, command: Command) -> Content<'_> {
 }
 
 /// Where the brace closes that was open before the text. Escaped braces do not count.
-fn closing_brace(text: &str) -> Option<usize> {
+pub(crate) fn closing_brace(text: &str) -> Option<usize> {
     let mut open = 0_usize;
     let bytes = text.as_bytes();
     let mut at = 0;

@@ -14,6 +14,7 @@ mod tests;
 use std::borrow::Cow;
 
 use boxes::Boxed;
+pub(crate) use boxes::closing_brace;
 use formulas::Formula;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,8 @@
-//! Finds the program in a completion. Pure.
+//! Fenced blocks of Markdown: where models put programs and data. Pure.
 
 /// A fenced block of Markdown.
 #[derive(Debug, PartialEq, Eq)]
-struct Block<'a> {
+pub(crate) struct Block<'a> {
     /// The first word after the fence, in lower case; may be empty.
     language: String,
     /// The lines between the fences.
@@ -14,17 +14,25 @@ struct Block<'a> {
 ///
 /// A fence is a line of three or more backticks or tildes, indented or not; the block ends with a line of at least as many,
 /// or with the text.
-pub(super) fn last_block(text: &str, languages: &[String]) -> Option<String> {
+pub(crate) fn last_block(text: &str, languages: &[String]) -> Option<String> {
     let wanted = |block: &Block| languages.iter().any(|language| language.eq_ignore_ascii_case(&block.language));
     let (named, nameless): (Vec<_>, Vec<_>) =
         blocks(text).into_iter().filter(wanted).partition(|b| !b.language.is_empty());
     let block = named.into_iter().next_back().or_else(|| nameless.into_iter().next_back())?;
-    let mut code = block.lines.join("\n");
-    code.push('\n');
-    Some(code)
+    Some(block.text())
 }
 
-fn blocks(text: &str) -> Vec<Block<'_>> {
+impl Block<'_> {
+    /// What stands between the fences, each line with its end.
+    pub(crate) fn text(&self) -> String {
+        let mut text = self.lines.join("\n");
+        text.push('\n');
+        text
+    }
+}
+
+/// The blocks of a text, the last one also if it is not closed.
+pub(crate) fn blocks(text: &str) -> Vec<Block<'_>> {
     let mut blocks = Vec::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
