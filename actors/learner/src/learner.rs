@@ -5,6 +5,7 @@ use counterpoint_rollout::clock::Stopwatch;
 use counterpoint_rollout::contract::StepReport;
 use counterpoint_rollout::{Batch, PolicyVersion};
 
+use crate::head::{Head, HeadOutput};
 use crate::measure::{Measured, Measures};
 use crate::objective::{Objective, ObjectiveConfig, Plan, Tokens};
 use crate::optimizer::{AdamW, AdamWSettings, OptimizerState, clip_grad_norm};
@@ -132,8 +133,7 @@ impl Learner {
             return Err(LearnerError::Version { batch: batch.version, learner: self.version });
         }
         let packed = pack(batch, &self.limits)?;
-        let measured = self.backward(&packed, stopped)?;
-        let mut grad = self.parameters.flat_grad()?;
+        let (measured, mut grad) = self.backward(&packed, stopped)?;
         let grad_norm = clip_grad_norm(&mut grad, self.max_grad_norm)?;
         self.require_finite("loss", measured.loss, batch)?;
         self.require_finite("gradient norm", grad_norm, batch)?;
@@ -149,22 +149,31 @@ impl Learner {
         Ok(about_groups(report, batch, &packed))
     }
 
-    /// Leaves the gradient of the batch's loss in the parameters.
-    fn backward(&mut self, packed: &Packed, stopped: &mut dyn FnMut() -> bool) -> Result<Measured, LearnerError> {
+    /// The gradient of the batch's loss, flat, and what was measured on the way.
+    fn backward(
+        &mut self,
+        packed: &Packed,
+        stopped: &mut dyn FnMut() -> bool,
+    ) -> Result<(Measured, Tensor), LearnerError> {
         let mut plan = self.objective.plan(&packed.answers);
         if plan.couples_answers() {
             plan.observe(&self.log_ratios(packed, stopped)?);
         }
         self.parameters.zero_grad();
+        let mut by_head = self.parameters.weights().head().f_detach()?.f_zeros_like()?;
         let mut measures = Measures::default();
         for micro_batch in &packed.micro_batches {
             if stopped() {
                 return Err(LearnerError::Stopped(self.version));
             }
             let tensors = micro_batch.to_tensors(self.device)?;
-            self.accumulate(&tensors, &micro_batch.answers, plan.as_ref(), &mut measures)?;
+            self.accumulate(&tensors, &micro_batch.answers, plan.as_ref(), &mut by_head, &mut measures)?;
         }
-        measures.read()
+        let grad = self.parameters.flat_grad()?;
+        if let Some(head) = self.parameters.layout().head() {
+            let _ = grad.f_narrow(0, head.offset, head.numel())?.f_add_(&by_head.f_view([-1])?)?;
+        }
+        Ok((measures.read()?, grad))
     }
 
     /// Per answer, the sum of log-ratios over its tokens: a forward pass more, without gradients.
@@ -176,7 +185,7 @@ impl Learner {
             }
             let micro = micro_batch.to_tensors(self.device)?;
             let of_answers = tch::no_grad(|| -> Result<Tensor, LearnerError> {
-                let (logp_new, _) = self.logprobs(&micro)?;
+                let logp_new = self.head(&self.normed(&micro)?, &micro)?.forward()?.logp;
                 let log_ratio = logp_new.f_to_kind(Kind::Double)?.f_sub(&micro.logp_old.f_to_kind(Kind::Double)?)?;
                 let none = Tensor::f_zeros([micro_batch.answers.len() as i64], (Kind::Double, self.device))?;
                 Ok(none.f_index_add(0, &micro.answer, &log_ratio)?)
@@ -188,39 +197,43 @@ impl Learner {
         Ok(sums)
     }
 
-    /// Forward and backward of one micro-batch.
+    /// Forward and backward of one micro-batch. The loss is differentiated in three parts: by the log-probabilities, from
+    /// there through the head, from there through the layers; the head's own gradient is added to `by_head`.
     fn accumulate(
         &self,
         micro: &MicroTensors,
         answers: &[usize],
         plan: &dyn Plan,
+        by_head: &mut Tensor,
         measures: &mut Measures,
     ) -> Result<(), LearnerError> {
-        let (logp_new, entropy) = self.logprobs(micro)?;
+        let normed = self.normed(micro)?;
+        let mut head = self.head(&normed, micro)?;
+        let HeadOutput { logp, entropy } = head.forward()?;
+        let logp_new = logp.f_set_requires_grad(true)?;
         let logp_old = micro.logp_old.f_to_kind(logp_new.kind())?;
         let loss = plan.loss(&Tokens { logp_new: &logp_new, logp_old: &logp_old, answer: &micro.answer, answers })?;
+        measures.add(&loss, &logp_new, &logp_old, &entropy, micro.fresh.as_ref())?;
         loss.total.f_backward()?;
-        measures.add(&loss, &logp_new, &logp_old, &entropy, micro.fresh.as_ref())
+        let by_normed = head.backward(&logp_new.f_grad()?, None, Some(by_head))?;
+        // Its gradient by `normed` is `by_normed`: tch's backward starts from scalars only.
+        normed.f_mul(&by_normed)?.f_sum(normed.kind())?.f_backward()?;
+        Ok(())
     }
 
-    /// (M) log-probabilities of the targets, differentiable, and (M) entropies of the distributions they are from, in nats;
-    /// both of the policy at the sampler's temperature.
-    fn logprobs(&self, micro: &MicroTensors) -> Result<(Tensor, Tensor), LearnerError> {
+    /// (M, hidden): what the output projection reads to predict the targets; differentiable.
+    fn normed(&self, micro: &MicroTensors) -> Result<Tensor, LearnerError> {
         let weights = self.parameters.weights();
         let mut attention = PackedAttention::segmented(&micro.segments)?;
         let hidden = self.transformer.hidden(weights, &micro.tokens, &micro.positions, &mut attention)?;
-        // (rows, length, hidden) -> (M, hidden) -> (M, vocabulary)
+        // (rows, length, hidden) -> (M, hidden)
         let picked = hidden.f_view([-1, self.model.hidden_size])?.f_index_select(0, &micro.picks)?;
-        let logits = self.transformer.logits(weights, &picked)?;
-        let scaled = if self.temperature == 1.0 { logits } else { logits.f_div_scalar(self.temperature)? };
-        let wide = if scaled.kind() == Kind::Double { Kind::Double } else { Kind::Float };
-        let logp = scaled.f_log_softmax(-1, wide)?;
-        let entropy = tch::no_grad(|| -> Result<Tensor, LearnerError> {
-            let logp = logp.f_detach()?;
-            Ok(logp.f_exp()?.f_mul_(&logp)?.f_sum_dim_intlist(-1i64, false, None::<Kind>)?.f_neg()?)
-        })?;
-        let of_targets = logp.f_gather(1, &micro.targets.f_unsqueeze(1)?, false)?.f_squeeze_dim(1)?;
-        Ok((of_targets, entropy))
+        Ok(self.transformer.normed(weights, &picked)?)
+    }
+
+    /// The policy's distributions, at the sampler's temperature.
+    fn head<'a>(&'a self, normed: &Tensor, micro: &'a MicroTensors) -> Result<Head<'a>, LearnerError> {
+        Head::new(normed, self.parameters.weights().head(), &micro.targets, self.temperature)
     }
 
     fn require_finite(&self, what: &'static str, value: f64, batch: &Batch) -> Result<(), LearnerError> {

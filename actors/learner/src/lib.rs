@@ -19,6 +19,7 @@ pub mod checkpoint;
 mod config;
 mod engine;
 mod error;
+mod head;
 mod learner;
 mod measure;
 pub mod objective;
