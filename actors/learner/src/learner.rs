@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use counterpoint_policy::{Device, Kind, ModelConfig, PackedAttention, Parameters, Snapshot, Tensor, Transformer};
+use counterpoint_policy::{Device, Kind, Layout, ModelConfig, Parameters, Snapshot, Tensor, Transformer};
 use counterpoint_rollout::clock::Stopwatch;
 use counterpoint_rollout::contract::StepReport;
 use counterpoint_rollout::{Batch, PolicyVersion};
@@ -68,6 +68,7 @@ impl Learner {
         }
         let limits = Limits {
             micro_batch_tokens: config.micro_batch_tokens,
+            pair_cost: pair_cost(&model, parameters.layout()),
             positions: usize::try_from(model.max_positions).unwrap_or(usize::MAX),
             vocabulary: u32::try_from(model.vocab_size).unwrap_or(u32::MAX),
         };
@@ -166,8 +167,8 @@ impl Learner {
             if stopped() {
                 return Err(LearnerError::Stopped(self.version));
             }
-            let tensors = micro_batch.to_tensors(self.device)?;
-            self.accumulate(&tensors, &micro_batch.answers, plan.as_ref(), &mut by_head, &mut measures)?;
+            let mut tensors = micro_batch.to_tensors(self.device)?;
+            self.accumulate(&mut tensors, &micro_batch.answers, plan.as_ref(), &mut by_head, &mut measures)?;
         }
         let grad = self.parameters.flat_grad()?;
         if let Some(head) = self.parameters.layout().head() {
@@ -183,9 +184,9 @@ impl Learner {
             if stopped() {
                 return Err(LearnerError::Stopped(self.version));
             }
-            let micro = micro_batch.to_tensors(self.device)?;
+            let mut micro = micro_batch.to_tensors(self.device)?;
             let of_answers = tch::no_grad(|| -> Result<Tensor, LearnerError> {
-                let logp_new = self.head(&self.normed(&micro)?, &micro)?.forward()?.logp;
+                let logp_new = self.head(&self.normed(&mut micro)?, &micro)?.forward()?.logp;
                 let log_ratio = logp_new.f_to_kind(Kind::Double)?.f_sub(&micro.logp_old.f_to_kind(Kind::Double)?)?;
                 let none = Tensor::f_zeros([micro_batch.answers.len() as i64], (Kind::Double, self.device))?;
                 Ok(none.f_index_add(0, &micro.answer, &log_ratio)?)
@@ -201,7 +202,7 @@ impl Learner {
     /// there through the head, from there through the layers; the head's own gradient is added to `by_head`.
     fn accumulate(
         &self,
-        micro: &MicroTensors,
+        micro: &mut MicroTensors,
         answers: &[usize],
         plan: &dyn Plan,
         by_head: &mut Tensor,
@@ -222,11 +223,10 @@ impl Learner {
     }
 
     /// (M, hidden): what the output projection reads to predict the targets; differentiable.
-    fn normed(&self, micro: &MicroTensors) -> Result<Tensor, LearnerError> {
+    fn normed(&self, micro: &mut MicroTensors) -> Result<Tensor, LearnerError> {
         let weights = self.parameters.weights();
-        let mut attention = PackedAttention::segmented(&micro.segments)?;
-        let hidden = self.transformer.hidden(weights, &micro.tokens, &micro.positions, &mut attention)?;
-        // (rows, length, hidden) -> (M, hidden)
+        let hidden = self.transformer.hidden(weights, &micro.tokens, &micro.positions, &mut micro.attention)?;
+        // (1, T, hidden) -> (M, hidden)
         let picked = hidden.f_view([-1, self.model.hidden_size])?.f_index_select(0, &micro.picks)?;
         Ok(self.transformer.normed(weights, &picked)?)
     }
@@ -243,6 +243,12 @@ impl Learner {
         let groups: Vec<String> = batch.groups.iter().map(|g| g.group.id().to_string()).collect();
         Err(LearnerError::NotFinite { what, value, version: self.version, groups: groups.join(", ") })
     }
+}
+
+/// See [`Limits::pair_cost`]: two products of the width of all heads per layer and pair, against one by every matrix per token
+/// (the embedding is none, but stands for the head).
+fn pair_cost(model: &ModelConfig, layout: &Layout) -> f64 {
+    (2 * model.layers as i64 * model.heads * model.head_dim) as f64 / layout.decayed().max(1) as f64
 }
 
 /// The means over tokens.
