@@ -9,7 +9,7 @@ BIN := target/release/counterpoint
 # Idle OpenMP threads must sleep, not spin: two engines share the cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup build quickstart smollm2-model test lint bench-race bench-verify fuzz python-env clean
+.PHONY: help setup build quickstart smollm2-model smollm2 test lint bench-race bench-verify fuzz python-env clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ quickstart: build ## train a tiny policy on arithmetic until it is visibly bette
 
 smollm2-model: build ## fetch SmolLM2-135M-Instruct once (93 MB) and convert it to .cache/smollm2
 	@.ci/smollm2
+
+smollm2: smollm2-model ## teach SmolLM2-135M-Instruct one-digit sums (results in runs/smollm2; about ten minutes on two cores)
+	@$(BIN) run configs/smollm2.toml
 
 test: setup ## run all tests (no network, no GPU)
 	@COUNTERPOINT_STRICT=1 $(CARGO) test --release --locked --workspace
