@@ -40,6 +40,12 @@ pub struct ObjectiveConfig {
     pub beta: f64,
     /// Weight in `dpo` of the likelihood of right answers, without which it is unstable, says the paper. Default 0.1.
     pub sft: f64,
+    /// Weight of the divergence from the weights that training started from (k3 per token, mean over tokens), added to any
+    /// objective. Default 0: none, and no copy of those weights is kept.
+    pub kl_coef: f64,
+    /// Weight of the policy's entropy at the trained positions (nats, mean over tokens), taken off the loss of any objective.
+    /// Default 0: none.
+    pub entropy_coef: f64,
 }
 
 /// Which objective.
@@ -112,6 +118,8 @@ impl Default for ObjectiveConfig {
             overlong: None,
             beta: 0.1,
             sft: 0.1,
+            kl_coef: 0.0,
+            entropy_coef: 0.0,
         }
     }
 }
@@ -136,6 +144,11 @@ impl ObjectiveConfig {
         }
         if !(self.sft.is_finite() && self.sft >= 0.0) {
             errors.push(format!("objective.sft: must be >= 0, got {}", self.sft));
+        }
+        for (key, value) in [("kl_coef", self.kl_coef), ("entropy_coef", self.entropy_coef)] {
+            if !(value.is_finite() && value >= 0.0) {
+                errors.push(format!("objective.{key}: must be >= 0, got {value}"));
+            }
         }
         if let Some(overlong) = self.overlong {
             let Overlong { max_len, buffer, factor } = overlong;

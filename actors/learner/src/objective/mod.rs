@@ -58,7 +58,7 @@ pub struct Tokens<'a> {
 pub struct Loss {
     /// Scalar; its gradient is this micro-batch's share of the batch's.
     pub total: Tensor,
-    /// [`LossParts`] as a (5) float64 tensor without gradient: read once per step, not once per micro-batch.
+    /// [`LossParts`] as a (6) float64 tensor without gradient: read once per step, not once per micro-batch.
     pub parts: Tensor,
 }
 
@@ -75,16 +75,18 @@ pub struct LossParts {
     pub wrong: f64,
     /// Σ (1 − c) over terms at or beyond the clip.
     pub clipped: f64,
+    /// Σ c over terms beyond the clip; 0 for an objective that never clips a right answer.
+    pub clipped_right: f64,
 }
 
 impl LossParts {
     /// How many numbers these are.
-    pub(crate) const COUNT: usize = 5;
+    pub(crate) const COUNT: usize = 6;
 
     /// From the sums of [`Loss::parts`] over micro-batches.
     pub(crate) fn from_sums(sums: [f64; Self::COUNT]) -> Self {
-        let [positive, right, negative, wrong, clipped] = sums;
-        Self { positive, right, negative, wrong, clipped }
+        let [positive, right, negative, wrong, clipped, clipped_right] = sums;
+        Self { positive, right, negative, wrong, clipped, clipped_right }
     }
 }
 
