@@ -29,7 +29,7 @@ use crate::config::{Config, refuse_changes};
 
 pub use fingerprint::{Inputs, fingerprint};
 pub use jsonl::JsonLines;
-pub use lines::{EvalLine, LedgerSummary, RunStatus, SampleLine, StepLine, Summary};
+pub use lines::{EvalLine, JudgedGroups, LedgerSummary, RunStatus, SampleLine, StepLine, Summary};
 
 const LOCK: &str = "lock";
 const CONFIG: &str = "config.toml";

@@ -20,6 +20,7 @@ fn step(step: u64) -> StepLine {
         pass_rate: 0.5,
         truncated_share: 0.0,
         answers_judged: 7,
+        judged: JudgedGroups::default(),
         report: StepReport::default(),
     }
 }
@@ -29,6 +30,7 @@ fn summary() -> Summary {
         status: RunStatus::Done,
         error: None,
         steps: 3,
+        steps_skipped: 0,
         policy_version: 3,
         accuracy_start: None,
         accuracy_end: Some(0.5),

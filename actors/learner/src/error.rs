@@ -75,6 +75,9 @@ pub enum LearnerError {
     /// `objective.kl_coef` is set and nobody gave the weights to keep near to.
     #[error("objective.kl_coef: needs the reference model's weights, and none were given")]
     NoReference,
+    /// An objective that a program registered, or wanted to.
+    #[error("{0}")]
+    Objective(String),
     /// The optimiser's memory is that of another model.
     #[error("the optimiser's state does not fit the parameters: {0}")]
     OptimizerState(String),

@@ -110,7 +110,7 @@ impl Learner {
             parameters,
             optimizer: adam,
             schedule,
-            objective: objective.build(),
+            objective: objective.build()?,
             max_grad_norm: config.max_grad_norm,
             temperature,
             version,

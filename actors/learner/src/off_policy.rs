@@ -88,7 +88,7 @@ mod tests {
         let seen = off_policy.see(&new, &Tensor::from_slice(&BEHAVIOUR)).unwrap();
         let answer = |score| Answer { group: 0, score, rate: 0.5, tokens: 2 };
         let objective = ObjectiveConfig { name, reduction: Reduction::Sum, ..Default::default() };
-        let plan = objective.build().plan(&[answer(1.0), answer(0.0)]);
+        let plan = objective.build().unwrap().plan(&[answer(1.0), answer(0.0)]);
         let numbers = Tensor::from_slice(&[0i64, 0, 1, 1]);
         let tokens =
             Tokens { logp_new: &seen.logp_new, logp_old: &seen.logp_old, answer: &numbers, answers: &[0, 1] };

@@ -1,5 +1,5 @@
 use counterpoint_rollout::Batch;
-use counterpoint_rollout::contract::{RATE_BARS, StepReport};
+use counterpoint_rollout::contract::{RATE_BARS, StepReport, rate_bar};
 
 use crate::measure::Measured;
 use crate::pack::Packed;
@@ -54,7 +54,7 @@ fn about_groups(report: StepReport, batch: &Batch, packed: &Packed) -> StepRepor
     }
     let mut rates = [0; RATE_BARS];
     for rate in &of_groups {
-        rates[bar(*rate)] += 1;
+        rates[rate_bar(*rate)] += 1;
     }
     StepReport {
         groups: batch.groups.len() as u64,
@@ -64,11 +64,6 @@ fn about_groups(report: StepReport, batch: &Batch, packed: &Packed) -> StepRepor
         staleness_mean: batch.staleness().sum::<u64>() as f64 / groups,
         ..report
     }
-}
-
-/// Which of the bars a rate belongs to. Rates are means of float32 scores: 3/10 must not fall under 0.3.
-fn bar(rate: f64) -> usize {
-    ((rate * RATE_BARS as f64 + 1e-6) as usize).min(RATE_BARS - 1)
 }
 
 /// JSON has no NaN: what is none is 0, and `not_finite` says why.
@@ -108,9 +103,9 @@ mod tests {
 
     #[test]
     fn every_rate_of_ten_answers_has_its_bar() {
-        let bars: Vec<usize> = (0..=10).map(|right| bar(right as f64 / 10.0)).collect();
+        let bars: Vec<usize> = (0..=10u8).map(|right| rate_bar(f64::from(right) / 10.0)).collect();
         assert_eq!(bars, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9]);
-        assert_eq!(bar(f64::from(0.3f32)), 3);
+        assert_eq!(rate_bar(f64::from(0.3f32)), 3);
     }
 
     #[test]

@@ -130,6 +130,11 @@ pub struct Quantiles {
 /// Bars of [`StepReport::rates`].
 pub const RATE_BARS: usize = 10;
 
+/// Which of the bars a rate in [0, 1] belongs to. Rates are means of float32 scores: 3/10 must not fall under 0.3.
+pub fn rate_bar(rate: f64) -> usize {
+    ((rate * RATE_BARS as f64 + 1e-6) as usize).min(RATE_BARS - 1)
+}
+
 /// What one optimiser step measured. Means are over trained answer tokens unless said otherwise. Of a step that was skipped
 /// (`not_finite`) the numbers that are not finite are 0.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
