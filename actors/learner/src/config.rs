@@ -46,7 +46,7 @@ pub struct LearnerConfig {
     pub adam_epsilon: f64,
     /// The gradient of the whole model is scaled down to this L2 norm if it is longer. Default 1.0 (the paper).
     pub max_grad_norm: f64,
-    /// Tokens of one forward and backward pass, padding included. Bounds memory; changes no result. A single answer longer
+    /// Tokens of one forward and backward pass. Bounds memory; changes no result. A single answer longer
     /// than this still goes through, alone. Default 16384.
     pub micro_batch_tokens: usize,
     /// CPU threads of the learner's tensor operations: `"auto"` (default; the runtime shares the cores out) or a number.

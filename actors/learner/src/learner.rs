@@ -1,13 +1,12 @@
 use std::sync::Arc;
 
-use counterpoint_policy::{
-    Device, Kind, ModelConfig, PackedAttention, Parameters, Snapshot, Tensor, Transformer, Weights,
-};
+use counterpoint_policy::{Device, Kind, Layout, ModelConfig, Parameters, Snapshot, Tensor, Transformer, Weights};
 use counterpoint_rollout::clock::Stopwatch;
 use counterpoint_rollout::contract::StepReport;
 use counterpoint_rollout::{Batch, PolicyVersion};
 
 use crate::grad_norms::by_layer;
+use crate::head::{Head, HeadOutput};
 use crate::measure::{Measured, Measures, Shown};
 use crate::objective::{Loss, Objective, ObjectiveConfig, Plan, Tokens};
 use crate::off_policy::OffPolicy;
@@ -92,6 +91,7 @@ impl Learner {
         };
         let limits = Limits {
             micro_batch_tokens: config.micro_batch_tokens,
+            pair_cost: pair_cost(&model, parameters.layout()),
             positions: usize::try_from(model.max_positions).unwrap_or(usize::MAX),
             vocabulary: u32::try_from(model.vocab_size).unwrap_or(u32::MAX),
         };
@@ -166,16 +166,14 @@ impl Learner {
             return Err(LearnerError::Version { batch: batch.version, learner: self.version });
         }
         let packed = pack(batch, &self.limits)?;
-        let measured = self.backward(&packed, stopped)?;
-        let mut grad = self.parameters.flat_grad()?;
+        let (measured, mut grad) = self.backward(&packed, stopped)?;
         let grad_norms =
             if self.grad_norm_by_layer { by_layer(self.parameters.layout(), &grad)? } else { Default::default() };
         let grad_norm = clip_grad_norm(&mut grad, self.max_grad_norm)?;
         let learning_rate = self.schedule.at(self.version.0 + 1);
         let not_finite = self.require_finite(&[("loss", measured.loss), ("gradient norm", grad_norm)], batch)?;
-        match not_finite {
-            None => self.optimizer.step(self.parameters.flat(), grad, learning_rate)?,
-            Some(_) => self.parameters.zero_grad(),
+        if not_finite.is_none() {
+            self.optimizer.step(self.parameters.flat(), grad, learning_rate)?;
         }
         // A step that was skipped made a version too, equal to the one before: the batch is used up, and what counts in
         // versions (admission, staleness, schedules, max_steps) goes on as if it had been taken.
@@ -185,8 +183,12 @@ impl Learner {
         Ok(report(step, &measured, batch, &packed))
     }
 
-    /// Leaves the gradient of the batch's loss in the parameters.
-    fn backward(&mut self, packed: &Packed, stopped: &mut dyn FnMut() -> bool) -> Result<Measured, LearnerError> {
+    /// The gradient of the batch's loss, flat, and what was measured on the way.
+    fn backward(
+        &mut self,
+        packed: &Packed,
+        stopped: &mut dyn FnMut() -> bool,
+    ) -> Result<(Measured, Tensor), LearnerError> {
         let mut plan = self.objective.plan(&packed.answers);
         if plan.couples_answers() {
             let log_ratios = match self.off_policy.starts_at_one() {
@@ -196,15 +198,20 @@ impl Learner {
             plan.observe(&log_ratios);
         }
         self.parameters.zero_grad();
+        let mut by_head = self.parameters.weights().head().f_detach()?.f_zeros_like()?;
         let mut measures = Measures::default();
         for micro_batch in &packed.micro_batches {
             if stopped() {
                 return Err(LearnerError::Stopped(self.version));
             }
-            let tensors = micro_batch.to_tensors(self.device)?;
-            self.accumulate(&tensors, &micro_batch.answers, packed, plan.as_ref(), &mut measures)?;
+            let mut tensors = micro_batch.to_tensors(self.device)?;
+            self.accumulate(&mut tensors, &micro_batch.answers, packed, plan.as_ref(), &mut by_head, &mut measures)?;
         }
-        measures.read()
+        let grad = self.parameters.flat_grad()?;
+        if let Some(head) = self.parameters.layout().head() {
+            let _ = grad.f_narrow(0, head.offset, head.numel())?.f_add_(&by_head.f_view([-1])?)?;
+        }
+        Ok((measures.read()?, grad))
     }
 
     /// Per answer, the sum of log-ratios over its tokens: a forward pass more, without gradients.
@@ -214,9 +221,9 @@ impl Learner {
             if stopped() {
                 return Err(LearnerError::Stopped(self.version));
             }
-            let micro = micro_batch.to_tensors(self.device)?;
+            let mut micro = micro_batch.to_tensors(self.device)?;
             let of_answers = tch::no_grad(|| -> Result<Tensor, LearnerError> {
-                let (logp_new, _) = self.logprobs(self.parameters.weights(), &micro)?;
+                let logp_new = self.logprobs(self.parameters.weights(), &mut micro)?;
                 let log_ratio = logp_new.f_to_kind(Kind::Double)?.f_sub(&micro.logp_old.f_to_kind(Kind::Double)?)?;
                 let none = Tensor::f_zeros([micro_batch.answers.len() as i64], (Kind::Double, self.device))?;
                 Ok(none.f_index_add(0, &micro.answer, &log_ratio)?)
@@ -228,27 +235,32 @@ impl Learner {
         Ok(sums)
     }
 
-    /// Forward and backward of one micro-batch.
+    /// Forward and backward of one micro-batch. The loss is differentiated in three parts: by the log-probabilities, from
+    /// there through the head, from there through the layers; the head's own gradient is added to `by_head`.
     fn accumulate(
         &self,
-        micro: &MicroTensors,
+        micro: &mut MicroTensors,
         answers: &[usize],
         packed: &Packed,
         plan: &dyn Plan,
+        by_head: &mut Tensor,
         measures: &mut Measures,
     ) -> Result<(), LearnerError> {
         let reference = match &self.reference {
-            Some(reference) => Some(tch::no_grad(|| self.logprobs(reference.weights(), micro))?.0),
+            Some(reference) => Some(tch::no_grad(|| self.logprobs(reference.weights(), micro))?),
             None => None,
         };
-        let (logp_new, entropy) = self.logprobs(self.parameters.weights(), micro)?;
+        let weights = self.parameters.weights();
+        let normed = self.normed(weights, micro)?;
+        let mut head = self.head(weights, &normed, micro)?;
+        let HeadOutput { logp, entropy } = head.forward()?;
+        let logp_new = logp.f_set_requires_grad(true)?;
+        let entropy = entropy.f_set_requires_grad(self.regularisers.wants_entropy())?;
         let logp_old = micro.logp_old.f_to_kind(logp_new.kind())?;
         let seen = self.off_policy.see(&logp_new, &logp_old)?;
-        let tokens =
-            Tokens { logp_new: &seen.logp_new, logp_old: &seen.logp_old, answer: &micro.answer, answers };
+        let tokens = Tokens { logp_new: &seen.logp_new, logp_old: &seen.logp_old, answer: &micro.answer, answers };
         let Loss { total, parts } = plan.loss(&tokens)?;
         let (total, kl) = self.regularisers.add(total, &logp_new, reference.as_ref(), &entropy, packed.tokens)?;
-        total.f_backward()?;
         let right: Vec<bool> = answers.iter().map(|answer| packed.answers[*answer].score >= 0.5).collect();
         let right = Tensor::f_from_slice(&right)?.f_to_device(self.device)?.f_index_select(0, &micro.answer)?;
         measures.add(Shown {
@@ -261,30 +273,37 @@ impl Learner {
             right,
             kl,
             importance: seen.importance,
-        })
+        })?;
+        total.f_backward()?;
+        let by_entropy = if self.regularisers.wants_entropy() { Some(entropy.f_grad()?) } else { None };
+        let by_normed = head.backward(&logp_new.f_grad()?, by_entropy.as_ref(), Some(by_head))?;
+        // Its gradient by `normed` is `by_normed`: tch's backward starts from scalars only.
+        normed.f_mul(&by_normed)?.f_sum(normed.kind())?.f_backward()?;
+        Ok(())
     }
 
-    /// (M) log-probabilities of the targets, differentiable, and (M) entropies of the distributions they are from, in nats,
-    /// differentiable only where they are part of the loss; both of the policy at the sampler's temperature.
-    fn logprobs(&self, weights: &Weights, micro: &MicroTensors) -> Result<(Tensor, Tensor), LearnerError> {
-        let mut attention = PackedAttention::segmented(&micro.segments)?;
-        let hidden = self.transformer.hidden(weights, &micro.tokens, &micro.positions, &mut attention)?;
-        // (rows, length, hidden) -> (M, hidden) -> (M, vocabulary)
+    /// (M, hidden): what the output projection reads to predict the targets; differentiable.
+    fn normed(&self, weights: &Weights, micro: &mut MicroTensors) -> Result<Tensor, LearnerError> {
+        let hidden = self.transformer.hidden(weights, &micro.tokens, &micro.positions, &mut micro.attention)?;
+        // (1, T, hidden) -> (M, hidden)
         let picked = hidden.f_view([-1, self.model.hidden_size])?.f_index_select(0, &micro.picks)?;
-        let logits = self.transformer.logits(weights, &picked)?;
-        let scaled = if self.temperature == 1.0 { logits } else { logits.f_div_scalar(self.temperature)? };
-        let wide = if scaled.kind() == Kind::Double { Kind::Double } else { Kind::Float };
-        let logp = scaled.f_log_softmax(-1, wide)?;
-        let entropy = if self.regularisers.wants_entropy() {
-            logp.f_exp()?.f_mul(&logp)?.f_sum_dim_intlist(-1i64, false, None::<Kind>)?.f_neg()?
-        } else {
-            tch::no_grad(|| -> Result<Tensor, LearnerError> {
-                let logp = logp.f_detach()?;
-                Ok(logp.f_exp()?.f_mul_(&logp)?.f_sum_dim_intlist(-1i64, false, None::<Kind>)?.f_neg()?)
-            })?
-        };
-        let of_targets = logp.f_gather(1, &micro.targets.f_unsqueeze(1)?, false)?.f_squeeze_dim(1)?;
-        Ok((of_targets, entropy))
+        Ok(self.transformer.normed(weights, &picked)?)
+    }
+
+    /// The policy's distributions, at the sampler's temperature.
+    fn head<'a>(
+        &self,
+        weights: &'a Weights,
+        normed: &Tensor,
+        micro: &'a MicroTensors,
+    ) -> Result<Head<'a>, LearnerError> {
+        Head::new(normed, weights.head(), &micro.targets, self.temperature)
+    }
+
+    /// (M): log-probabilities of the targets under some weights, to be called without recording a gradient.
+    fn logprobs(&self, weights: &Weights, micro: &mut MicroTensors) -> Result<Tensor, LearnerError> {
+        let normed = self.normed(weights, micro)?;
+        Ok(self.head(weights, &normed, micro)?.forward()?.logp)
     }
 
     /// `None` if all are finite; otherwise what is not, in words, if such a step is to be skipped, and an error if not.
@@ -311,4 +330,10 @@ impl Learner {
             }
         }
     }
+}
+
+/// See [`Limits::pair_cost`]: two products of the width of all heads per layer and pair, against one by every matrix per token
+/// (the embedding is none, but stands for the head).
+fn pair_cost(model: &ModelConfig, layout: &Layout) -> f64 {
+    (2 * model.layers as i64 * model.heads * model.head_dim) as f64 / layout.decayed().max(1) as f64
 }

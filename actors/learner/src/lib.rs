@@ -20,6 +20,7 @@ mod config;
 mod engine;
 mod error;
 mod grad_norms;
+mod head;
 mod inspect;
 mod learner;
 mod measure;

@@ -92,6 +92,12 @@ impl Layout {
         &self.entries
     }
 
+    /// The output projection: an entry of its own, or the embedding where the two are tied.
+    pub fn head(&self) -> Option<&Entry> {
+        let own = |e: &&Entry| e.parts.iter().any(|part| part.name == "lm_head.weight");
+        self.entries.iter().find(own).or(self.entries.first())
+    }
+
     /// Elements of the flat buffer.
     pub fn numel(&self) -> i64 {
         self.entries.last().map_or(0, |last| last.offset + last.numel())

@@ -37,6 +37,11 @@ impl Weights {
         Ok(Self::assemble(config, split(layout, flat)?))
     }
 
+    /// The output projection, (vocabulary, hidden); the embedding itself where the two are tied.
+    pub fn head(&self) -> &Tensor {
+        &self.head
+    }
+
     /// One tensor per entry of the model's layout, in its order.
     fn assemble(config: &ModelConfig, tensors: Vec<Tensor>) -> Self {
         // The layout decides the number of tensors, so `next` cannot run dry.
