@@ -13,7 +13,9 @@ use super::conductor::Ending;
 use super::counters;
 use super::supervisor::Role;
 use crate::http::Exporter;
-use crate::rundir::{EvalLine, JudgedGroups, LedgerSummary, RunDir, RunDirError, RunStatus, SampleLine, StepLine, Summary};
+use crate::rundir::{
+    EvalLine, JudgedGroups, LedgerSummary, RunDir, RunDirError, RunStatus, SampleLine, StepLine, Summary,
+};
 use crate::status::{Phase, StatusBoard};
 
 /// What goes on over a resume.

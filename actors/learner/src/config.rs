@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use counterpoint_policy::Threads;
 
+use crate::decay::WeightDecayGroups;
 use crate::{DecayType, LrSchedulerType};
 
 /// Section `[learner]`: the optimiser and the size of its work. Defaults are the paper's where it has one (arXiv
@@ -38,6 +39,9 @@ pub struct LearnerConfig {
     pub grad_norm_by_layer: bool,
     /// Decoupled weight decay on matrices; norms and biases have none. Default 0.1 (the paper).
     pub weight_decay: f64,
+    /// Decay of groups that shall have another: `{ embeddings = 0.0, norms_and_biases = 0.0 }`; embeddings include the output
+    /// projection. Default: none.
+    pub weight_decay_groups: WeightDecayGroups,
     /// Decay of AdamW's mean gradient. Default 0.9.
     pub adam_beta1: f64,
     /// Decay of AdamW's mean squared gradient. Default 0.999.
@@ -89,6 +93,7 @@ impl Default for LearnerConfig {
             importance_cap: 5.0,
             grad_norm_by_layer: false,
             weight_decay: 0.1,
+            weight_decay_groups: WeightDecayGroups::default(),
             adam_beta1: 0.9,
             adam_beta2: 0.999,
             adam_epsilon: 1e-8,
@@ -114,6 +119,12 @@ impl LearnerConfig {
         require((0.0..=1.0).contains(&self.decay_share), "decay_share", "in [0, 1]", &self.decay_share);
         require(positive(self.importance_cap), "importance_cap", "> 0", &self.importance_cap);
         require(self.weight_decay.is_finite() && self.weight_decay >= 0.0, "weight_decay", ">= 0", &self.weight_decay);
+        let WeightDecayGroups { embeddings, norms_and_biases } = self.weight_decay_groups;
+        for (key, rate) in [("embeddings", embeddings), ("norms_and_biases", norms_and_biases)] {
+            let rate = rate.unwrap_or(0.0);
+            let key = format!("weight_decay_groups.{key}");
+            require(rate.is_finite() && rate >= 0.0, &key, ">= 0", &rate);
+        }
         require((0.0..1.0).contains(&self.adam_beta1), "adam_beta1", "in [0, 1)", &self.adam_beta1);
         require((0.0..1.0).contains(&self.adam_beta2), "adam_beta2", "in [0, 1)", &self.adam_beta2);
         require(positive(self.adam_epsilon), "adam_epsilon", "> 0", &self.adam_epsilon);

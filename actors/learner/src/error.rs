@@ -65,7 +65,9 @@ pub enum LearnerError {
         path: PathBuf,
     },
     /// Steps are skipped one after the other: the weights themselves must be broken, or the data is.
-    #[error("{problem}; the {steps} steps before it were skipped for the same reason (learner.on_not_finite = \"skip\")")]
+    #[error(
+        "{problem}; the {steps} steps before it were skipped for the same reason (learner.on_not_finite = \"skip\")"
+    )]
     SkippedTooOften {
         /// The last of them.
         problem: Box<LearnerError>,

@@ -38,7 +38,8 @@ mod tests {
 
     #[test]
     fn a_tensor_is_in_its_layer_or_stands_for_itself() {
-        let places = ["model.embed_tokens.weight", "model.layers.12.mlp.up_proj.weight", "model.norm.weight"].map(place);
+        let places =
+            ["model.embed_tokens.weight", "model.layers.12.mlp.up_proj.weight", "model.norm.weight"].map(place);
         assert_eq!(places, ["embed_tokens", "layers.12", "norm"]);
         assert_eq!(place("lm_head.weight"), "lm_head");
     }

@@ -11,7 +11,12 @@ use crate::{Learner, LearnerError};
 /// Writes `not-finite-v<VERSION>.json` into `dir`: what was wrong, whether the weights themselves are finite, and the batch
 /// with every token, log-prob, verdict and version. JSON has no NaN: a log-prob that is not finite is `null`, and its answer is
 /// named under `answers_not_finite`.
-pub(crate) fn save(dir: &Path, batch: &Batch, problem: &LearnerError, learner: &Learner) -> Result<PathBuf, LearnerError> {
+pub(crate) fn save(
+    dir: &Path,
+    batch: &Batch,
+    problem: &LearnerError,
+    learner: &Learner,
+) -> Result<PathBuf, LearnerError> {
     let path = dir.join(format!("not-finite-{}.json", batch.version));
     let text = serde_json::to_vec(&describe(batch, problem, learner)?)
         .map_err(|e| LearnerError::io(&path)(std::io::Error::other(e)))?;

@@ -5,6 +5,7 @@ use counterpoint_rollout::clock::Stopwatch;
 use counterpoint_rollout::contract::StepReport;
 use counterpoint_rollout::{Batch, PolicyVersion};
 
+use crate::decay::WeightDecayGroups;
 use crate::grad_norms::by_layer;
 use crate::head::{Head, HeadOutput};
 use crate::measure::{Measured, Measures, Shown};
@@ -80,6 +81,10 @@ impl Learner {
             weight_decay: config.weight_decay,
         };
         let mut adam = AdamW::new(settings, parameters.flat(), parameters.layout().decayed())?;
+        let groups = config.weight_decay_groups;
+        if groups != WeightDecayGroups::default() {
+            adam.set_decays(groups.decays(parameters.layout(), config.weight_decay));
+        }
         if let Some(state) = optimizer {
             adam.restore(state)?;
         }

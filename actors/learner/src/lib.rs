@@ -17,6 +17,7 @@
 mod actor;
 pub mod checkpoint;
 mod config;
+mod decay;
 mod engine;
 mod error;
 mod grad_norms;
@@ -36,6 +37,7 @@ mod turns;
 pub use actor::{LearnerActor, LearnerActorMsg, LearnerArgs, SaveState};
 pub use checkpoint::{CheckpointConfig, CheckpointStore, Extra, LoadedCheckpoint};
 pub use config::{LearnerConfig, OldLogprobs, OnNotFinite};
+pub use decay::WeightDecayGroups;
 pub use engine::{Command, Engine, EngineEvent, EngineSettings, SaveRequest};
 pub use error::LearnerError;
 pub use learner::{Learner, LearnerSetup};

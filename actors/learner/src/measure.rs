@@ -99,18 +99,8 @@ impl Measures {
         let peaks = Vec::<f64>::try_from(Tensor::f_stack(&self.peaks, 0)?.f_amax(0i64, false)?)?;
         let mut all = [0.0; SUMS];
         all.copy_from_slice(&sums);
-        let [
-            loss,
-            ratio,
-            ratio_squared,
-            entropy,
-            distance,
-            mismatch,
-            kl,
-            importance,
-            importance_capped,
-            parts @ ..,
-        ] = all;
+        let [loss, ratio, ratio_squared, entropy, distance, mismatch, kl, importance, importance_capped, parts @ ..] =
+            all;
         let (right, wrong) = self.quantiles()?;
         Ok(Measured {
             loss,
@@ -133,7 +123,8 @@ impl Measures {
 
     /// Of the ratios of right and of wrong answers' tokens.
     fn quantiles(&self) -> Result<(Quantiles, Quantiles), LearnerError> {
-        let cat = |of: fn(&(Tensor, Tensor)) -> &Tensor| Tensor::f_cat(&self.ratios.iter().map(of).collect::<Vec<_>>(), 0);
+        let cat =
+            |of: fn(&(Tensor, Tensor)) -> &Tensor| Tensor::f_cat(&self.ratios.iter().map(of).collect::<Vec<_>>(), 0);
         let (log_ratio, right) = (cat(|both| &both.0)?, cat(|both| &both.1)?);
         let of = |mask: &Tensor| quantiles(&log_ratio.f_masked_select(mask)?);
         Ok((of(&right)?, of(&right.f_logical_not()?)?))

@@ -90,8 +90,7 @@ mod tests {
         let objective = ObjectiveConfig { name, reduction: Reduction::Sum, ..Default::default() };
         let plan = objective.build().unwrap().plan(&[answer(1.0), answer(0.0)]);
         let numbers = Tensor::from_slice(&[0i64, 0, 1, 1]);
-        let tokens =
-            Tokens { logp_new: &seen.logp_new, logp_old: &seen.logp_old, answer: &numbers, answers: &[0, 1] };
+        let tokens = Tokens { logp_new: &seen.logp_new, logp_old: &seen.logp_old, answer: &numbers, answers: &[0, 1] };
         plan.loss(&tokens).unwrap().total.backward();
         (Vec::try_from(new.grad()).unwrap(), seen)
     }

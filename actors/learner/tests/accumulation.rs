@@ -31,7 +31,8 @@ fn off_policy_batch() -> Batch {
 /// The budget by which a learner cuts the batch into so many micro-batches.
 fn budget(batch: &Batch, parts: usize) -> usize {
     let model = setup(Kind::Float, LearnerConfig::default(), ObjectiveConfig::default()).model;
-    let pair_cost = (2 * model.layers as i64 * model.heads * model.head_dim) as f64 / Layout::new(&model).decayed() as f64;
+    let pair_cost =
+        (2 * model.layers as i64 * model.heads * model.head_dim) as f64 / Layout::new(&model).decayed() as f64;
     let count = |micro_batch_tokens| {
         let limits = Limits { micro_batch_tokens, pair_cost, positions: 512, vocabulary: 18 };
         pack(batch, &limits).unwrap().micro_batches.len()

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use common::{batch, group, model_dir, sampled, setup};
 use counterpoint_learner::{
-    CheckpointStore, Command, Engine, EngineEvent, EngineSettings, Learner, LearnerConfig, LearnerError, ObjectiveConfig,
-    OnNotFinite,
+    CheckpointStore, Command, Engine, EngineEvent, EngineSettings, Learner, LearnerConfig, LearnerError,
+    ObjectiveConfig, OnNotFinite,
 };
 use counterpoint_policy::{Kind, Tensor};
 use counterpoint_rollout::{Batch, PolicyVersion, Verdict};
@@ -73,7 +73,10 @@ fn weights_that_are_broken_end_even_a_run_that_skips() {
     }
     let error = learner.train_step(&work(&sound, 10, None)).unwrap_err();
     assert!(matches!(error, LearnerError::SkippedTooOften { steps: 10, .. }), "{error}");
-    assert!(error.to_string().ends_with("were skipped for the same reason (learner.on_not_finite = \"skip\")"), "{error}");
+    assert!(
+        error.to_string().ends_with("were skipped for the same reason (learner.on_not_finite = \"skip\")"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -69,7 +69,9 @@ fn a_decoupled_gradient_is_the_on_policy_one_times_the_importance_weight_whateve
     let (_, report) = step(config(OldLogprobs::Behaviour, 5.0), grpo, -1.0);
     assert_eq!((report.clipped_share_right, report.clipped_share), (1.0, 0.0));
     for quantiles in [report.ratio_right, report.ratio_wrong] {
-        assert!((quantiles.p01 - std::f64::consts::E).abs() < 1e-5 && (quantiles.p99 - std::f64::consts::E).abs() < 1e-5);
+        assert!(
+            (quantiles.p01 - std::f64::consts::E).abs() < 1e-5 && (quantiles.p99 - std::f64::consts::E).abs() < 1e-5
+        );
     }
 }
 

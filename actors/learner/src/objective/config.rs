@@ -3,7 +3,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    Advantage, Contrast, Degenerate, Nft, Objective, ObjectiveName, Overlong, PolicyGradient, Preference, Reduction, name,
+    Advantage, Contrast, Degenerate, Nft, Objective, ObjectiveName, Overlong, PolicyGradient, Preference, Reduction,
+    name,
 };
 use crate::LearnerError;
 

@@ -58,10 +58,7 @@ pub struct Tokens<'a> {
 impl Tokens<'_> {
     /// N numbers of each token's answer, each an (M) tensor like `logp_new`; `numbers` is asked for answers by their number
     /// within the batch.
-    pub fn of_answers<const N: usize>(
-        &self,
-        numbers: impl Fn(usize) -> [f64; N],
-    ) -> Result<[Tensor; N], LearnerError> {
+    pub fn of_answers<const N: usize>(&self, numbers: impl Fn(usize) -> [f64; N]) -> Result<[Tensor; N], LearnerError> {
         let table = table(self.answers, self.logp_new, numbers)?.f_index_select(1, self.answer)?;
         let rows: Vec<Tensor> = (0..N).map(|row| table.f_select(0, row as i64)).collect::<Result<_, _>>()?;
         rows.try_into().map_err(|_| LearnerError::Objective(format!("a table of {N} rows lost one")))

@@ -149,7 +149,8 @@ mod tests {
         };
         assert!(serde_json::from_str::<ObjectiveName>("\"name-test\"").is_err());
         register("name-test", factory).unwrap();
-        let config = serde_json::from_str::<ObjectiveConfig>(r#"{"name": "name-test", "options": {"neg": 0.25}}"#).unwrap();
+        let config =
+            serde_json::from_str::<ObjectiveConfig>(r#"{"name": "name-test", "options": {"neg": 0.25}}"#).unwrap();
         assert_eq!(format!("{:?}", config.build().unwrap()), format!("{:?}", contrast(0.25)));
         assert!(schemars::schema_for!(ObjectiveName).to_value().to_string().contains("\"name-test\""));
         for (config, want) in [
