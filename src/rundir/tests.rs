@@ -111,6 +111,7 @@ fn fresh_removes_what_runs_write_and_nothing_else() {
     run.summary(&summary()).unwrap();
     run.exposition("x 1\n").unwrap();
     std::fs::write(config.run.dir.join("notes.txt"), "mine").unwrap();
+    std::fs::write(config.run.dir.join("not-finite-v12.json"), "{}").unwrap();
     for name in ["step-000010", "step-000020.tmp", "step-mine"] {
         std::fs::create_dir_all(run.checkpoints().join(name).join("state")).unwrap();
     }
@@ -119,6 +120,7 @@ fn fresh_removes_what_runs_write_and_nothing_else() {
     let run = RunDir::open(&config, &Inputs::default(), true).unwrap();
     assert!(run.previous().is_none());
     assert!(!config.run.dir.join("metrics.prom").exists());
+    assert!(!config.run.dir.join("not-finite-v12.json").exists());
     assert_eq!(std::fs::read_to_string(config.run.dir.join("notes.txt")).unwrap(), "mine");
     let left: Vec<_> = std::fs::read_dir(run.checkpoints()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, ["step-mine"]);

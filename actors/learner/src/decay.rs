@@ -55,9 +55,15 @@ mod tests {
         assert_eq!(of(WeightDecayGroups::default()), [(0, decayed, 0.1), (decayed, all - decayed, 0.0)]);
         let own = WeightDecayGroups { embeddings: Some(0.0), norms_and_biases: Some(0.2) };
         let embedding = layout.entries()[0].numel();
+        let middle = decayed - 2 * embedding;
         assert_eq!(
             of(own),
-            [(0, embedding, 0.0), (embedding, decayed - embedding, 0.1), (decayed, all - decayed, 0.2)]
+            [
+                (0, embedding, 0.0),
+                (embedding, middle, 0.1),
+                (embedding + middle, embedding, 0.0), // the output projection
+                (decayed, all - decayed, 0.2)
+            ]
         );
     }
 }

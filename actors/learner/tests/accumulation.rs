@@ -55,11 +55,12 @@ fn settings() -> Vec<(ObjectiveConfig, LearnerConfig)> {
     let named = |name| ObjectiveConfig { name, ..ObjectiveConfig::default() };
     let mut objectives: Vec<ObjectiveConfig> = [Nft, Rft, Grpo, DrGrpo, Dapo, Dpo, Contrast].map(named).into();
     objectives.push(ObjectiveConfig { level: Level::Sequence, ..named(Nft) });
-    for reduction in [Reduction::SeqMean, Reduction::ConstLen, Reduction::Sum1000] {
+    for reduction in [Reduction::SeqMean, Reduction::ConstLen] {
         objectives.push(ObjectiveConfig { reduction, max_len: Some(8), ..named(Grpo) });
     }
     objectives.push(ObjectiveConfig { kl_coef: 0.3, entropy_coef: 0.1, ..named(Nft) });
-    let learner = LearnerConfig { learning_rate: 1e-3, max_grad_norm: 0.5, ..LearnerConfig::default() };
+    let learner =
+        LearnerConfig { learning_rate: 1e-3, adam_epsilon: 1e-5, max_grad_norm: 0.5, ..LearnerConfig::default() };
     let decoupled = LearnerConfig { old_logprobs: OldLogprobs::Decoupled, importance_cap: 1.2, ..learner.clone() };
     let mut all: Vec<_> = objectives.into_iter().map(|objective| (objective, learner.clone())).collect();
     all.push((named(DrGrpo), decoupled.clone()));
@@ -71,7 +72,7 @@ fn largest(x: &Tensor) -> f64 {
     x.abs().max().double_value(&[])
 }
 
-/// The largest difference of a gradient, over its largest entry, and of the weights, over the learning rate, among splits.
+/// The largest difference of a gradient, over its largest entry, and of the weights, among splits.
 fn differences(kind: Kind) -> Vec<(ObjectiveConfig, f64, f64)> {
     let batch = off_policy_batch();
     let budgets = [1, 2, 7].map(|parts| budget(&batch, parts));
@@ -92,15 +93,15 @@ fn differences(kind: Kind) -> Vec<(ObjectiveConfig, f64, f64)> {
 #[test]
 fn one_two_and_seven_micro_batches_take_the_same_step_in_float64() {
     for (objective, gradient, weights) in differences(Kind::Double) {
-        assert!(gradient < 1e-12 && weights < 1e-9, "{objective:?}: gradient {gradient:e}, weights {weights:e}");
+        assert!(gradient < 1e-12 && weights < 1e-10, "{objective:?}: gradient {gradient:e}, weights {weights:e}");
     }
 }
 
-/// AdamW's first step is lr · sign(g) wherever |g| is above ε: where a gradient is nothing but rounding, so is the step's
-/// sign. Here ε is far above the rounding, so that the step is as smooth as the gradient.
+/// AdamW's first step is lr · sign(g) wherever |g| is above ε: where a gradient is nothing but rounding, so is the step's sign.
+/// Hence an ε above the rounding, which makes the step as smooth as the gradient.
 #[test]
 fn one_two_and_seven_micro_batches_take_the_same_step_in_float32() {
     for (objective, gradient, weights) in differences(Kind::Float) {
-        assert!(gradient < 1e-6, "{objective:?}: gradient {gradient:e}, weights {weights:e}");
+        assert!(gradient < 1e-6 && weights < 1e-6, "{objective:?}: gradient {gradient:e}, weights {weights:e}");
     }
 }

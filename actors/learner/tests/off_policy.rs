@@ -130,7 +130,7 @@ fn the_gradient_norm_by_layer_adds_up_to_the_whole() {
     let shown = LearnerConfig { grad_norm_by_layer: true, ..config(OldLogprobs::Behaviour, 5.0) };
     let (_, report) = step(shown, ObjectiveConfig::default(), 0.1);
     let names: Vec<&str> = report.grad_norms.keys().map(String::as_str).collect();
-    assert_eq!(names, ["embed_tokens", "layers.0", "layers.1", "norm"]);
+    assert_eq!(names, ["embed_tokens", "layers.0", "layers.1", "lm_head", "norm"]);
     let whole = report.grad_norms.values().map(|norm| norm * norm).sum::<f64>().sqrt();
     assert!((whole - report.grad_norm).abs() < 1e-9 * whole, "{whole} is not {}", report.grad_norm);
     let (_, silent) = step(config(OldLogprobs::Behaviour, 5.0), ObjectiveConfig::default(), 0.1);
