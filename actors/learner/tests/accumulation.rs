@@ -53,7 +53,7 @@ fn step(kind: Kind, batch: &Batch, objective: &ObjectiveConfig, learner: &Learne
 fn settings() -> Vec<(ObjectiveConfig, LearnerConfig)> {
     use ObjectiveName::*;
     let named = |name| ObjectiveConfig { name, ..ObjectiveConfig::default() };
-    let mut objectives: Vec<ObjectiveConfig> = [Nft, Rft, Grpo, DrGrpo, Dapo, Dpo, Contrast].map(named).into();
+    let mut objectives: Vec<ObjectiveConfig> = [Nft, Rft, Grpo, DrGrpo, Dapo, Dpo, Contrast, Sft].map(named).into();
     objectives.push(ObjectiveConfig { level: Level::Sequence, ..named(Nft) });
     for reduction in [Reduction::SeqMean, Reduction::ConstLen] {
         objectives.push(ObjectiveConfig { reduction, max_len: Some(8), ..named(Grpo) });

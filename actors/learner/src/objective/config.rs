@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Advantage, Contrast, Degenerate, Nft, Objective, ObjectiveName, Overlong, PolicyGradient, Preference, Reduction,
-    name,
+    Sft, name,
 };
 use crate::LearnerError;
 
@@ -15,8 +15,8 @@ pub struct ObjectiveConfig {
     /// `nft` (default): learns from right and wrong answers (arXiv 2505.18116, equation 10). `rft`: from right answers only,
     /// which is NFT with `neg_weight` 0; the paper's RFT also has `weight = "one"`. `grpo`, `dr_grpo`, `dapo`: clipped policy
     /// gradients; best with `reduction` `seq_mean`, `const_len` and `token_mean`. `dpo`: over all K answers of a question
-    /// (InfoNCA). `contrast`: the log-ratio up for right answers and down for wrong ones, for comparison. Equations are in
-    /// OBJECTIVES.md. A program of one's own may register further names.
+    /// (InfoNCA). `contrast`: the log-ratio up for right answers and down for wrong ones, for comparison. `sft`:
+    /// supervised, on right answers (`counterpoint sft` trains it on given ones). Equations are in OBJECTIVES.md. A program of one's own may register further names.
     pub name: ObjectiveName,
     /// w, the weight of a question with rate r: `"one"` (or `"1"`), `"1-r"` (default, the paper; on-policy this is Dr. GRPO)
     /// or `"sqrt"`, √((1−r)/r) (on-policy this is GRPO).
@@ -190,6 +190,7 @@ impl ObjectiveConfig {
                 reduction: self.reduction,
                 max_len: self.max_len,
             }),
+            ObjectiveName::Sft => Box::new(Sft { reduction: self.reduction, max_len: self.max_len }),
             ObjectiveName::Registered(name) => name::build(name, &self.options)?,
         })
     }

@@ -16,6 +16,7 @@ mod policy_gradient;
 mod preference;
 mod reduction;
 mod settings;
+mod sft;
 
 use tch::{Kind, Tensor};
 
@@ -26,6 +27,7 @@ pub use nft::{Degenerate, Nft};
 pub use policy_gradient::{Advantage, Overlong, PolicyGradient};
 pub use preference::Preference;
 pub use reduction::Reduction;
+pub use sft::Sft;
 
 use crate::LearnerError;
 

@@ -31,6 +31,8 @@ pub enum ObjectiveName {
     Dpo,
     /// The naive contrast.
     Contrast,
+    /// Supervised fine-tuning.
+    Sft,
     /// One that the program registered.
     Registered(&'static str),
 }
@@ -43,8 +45,8 @@ static REGISTERED: RwLock<BTreeMap<&'static str, ObjectiveFactory>> = RwLock::ne
 
 impl ObjectiveName {
     /// The built-in ones.
-    pub const BUILT_IN: [Self; 7] =
-        [Self::Nft, Self::Rft, Self::Grpo, Self::DrGrpo, Self::Dapo, Self::Dpo, Self::Contrast];
+    pub const BUILT_IN: [Self; 8] =
+        [Self::Nft, Self::Rft, Self::Grpo, Self::DrGrpo, Self::Dapo, Self::Dpo, Self::Contrast, Self::Sft];
 
     /// As it stands in a config.
     pub fn as_str(self) -> &'static str {
@@ -56,6 +58,7 @@ impl ObjectiveName {
             Self::Dapo => "dapo",
             Self::Dpo => "dpo",
             Self::Contrast => "contrast",
+            Self::Sft => "sft",
             Self::Registered(name) => name,
         }
     }
