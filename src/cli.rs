@@ -24,6 +24,8 @@ struct Cli {
 enum Command {
     /// Train; resumes by itself from the run directory.
     Run(RunArgs),
+    /// Train on given answers (supervised): the warm-up of a base model. Writes a model directory.
+    Sft(SftArgs),
     /// Validate a config, print it resolved, and estimate memory and flow.
     Check(ConfigArgs),
     /// Measure pass@1, pass@k and mean@k of a model on questions with known answers.
@@ -60,6 +62,19 @@ pub(crate) struct RunArgs {
     /// Start over: first remove what an earlier run wrote in the run directory, and nothing else.
     #[arg(long)]
     pub(crate) fresh: bool,
+}
+
+/// `sft`.
+#[derive(Debug, Args)]
+pub(crate) struct SftArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Directory to make; `DIR/latest` is the trained model.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Column of the answer's text in the data; by default the truth that a verifier would compare with.
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) response_column: Option<String>,
 }
 
 /// Where lines come from.
@@ -220,6 +235,7 @@ pub fn main(registry: &Registry, arguments: impl IntoIterator<Item = OsString>) 
 fn dispatch(command: Command, registry: &Registry) -> Result<(), Failure> {
     match command {
         Command::Run(args) => commands::run::run(&args, registry),
+        Command::Sft(args) => commands::sft::run(&args, registry),
         Command::Check(args) => commands::check::run(&args, registry),
         Command::Eval(args) => commands::eval::run(&args, registry),
         Command::Generate(args) => commands::generate::run(&args),

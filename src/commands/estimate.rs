@@ -25,18 +25,21 @@ impl Memory {
         let cache_per_token = size(model.kv_bytes_per_token(1)).saturating_mul(bytes);
         let evaluators = u64::from(config.data.holds_out());
         let slots = config.generator.slots as u64 * (generators + evaluators);
-        Self {
-            parts: vec![
-                ("weights of the learner", weights),
-                ("gradients", weights),
-                ("optimiser (AdamW, two moments)", weights.saturating_mul(2)),
-                // Generators of one process share an immutable snapshot; a second one exists while a swap is under way.
-                ("published weights (one in use, one arriving)", weights.saturating_mul(2)),
-                ("KV caches with every slot full", slots.saturating_mul(cached).saturating_mul(cache_per_token)),
-                ("activations of one micro-batch", activations(config, model).saturating_mul(bytes)),
-                ("logits of one micro-batch and their gradient", logits(config, model).saturating_mul(2 * bytes)),
-            ],
+        let mut parts = Vec::new();
+        if config.objective.kl_coef > 0.0 {
+            parts.push(("weights of the reference (objective.kl_coef)", weights));
         }
+        parts.extend([
+            ("weights of the learner", weights),
+            ("gradients", weights),
+            ("optimiser (AdamW, two moments)", weights.saturating_mul(2)),
+            // Generators of one process share an immutable snapshot; a second one exists while a swap is under way.
+            ("published weights (one in use, one arriving)", weights.saturating_mul(2)),
+            ("KV caches with every slot full", slots.saturating_mul(cached).saturating_mul(cache_per_token)),
+            ("activations of one micro-batch", activations(config, model).saturating_mul(bytes)),
+            ("logits of one micro-batch and their gradient", logits(config, model).saturating_mul(2 * bytes)),
+        ]);
+        Self { parts }
     }
 
     /// All parts together.

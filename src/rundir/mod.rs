@@ -10,6 +10,7 @@
 //! | `address` | where the status server listens |
 //! | `summary.json` | how the run ended; absent while it has not |
 //! | `checkpoints/` | the checkpointer's |
+//! | `not-finite-vN.json` | the learner's: the batch whose step from version N ended the run |
 //!
 //! `config.toml`, `inputs.json`, `metrics.prom`, `address` and `summary.json` are written beside and renamed: complete or
 //! absent. A line of a JSONL file is one write; a torn last line, after a crash, goes with [`RunDir::truncate_to`], which
@@ -29,7 +30,7 @@ use crate::config::{Config, refuse_changes};
 
 pub use fingerprint::{Inputs, fingerprint};
 pub use jsonl::JsonLines;
-pub use lines::{EvalLine, LedgerSummary, RunStatus, SampleLine, StepLine, Summary};
+pub use lines::{EvalLine, JudgedGroups, LedgerSummary, RunStatus, SampleLine, StepLine, Summary};
 
 const LOCK: &str = "lock";
 const CONFIG: &str = "config.toml";
@@ -258,7 +259,21 @@ fn remove_what_runs_write(dir: &Path) -> Result<(), RunDirError> {
     for name in JSONL.iter().chain(&[INPUTS, SUMMARY, ADDRESS, EXPOSITION]) {
         remove(&dir.join(name))?;
     }
+    remove_saved_batches(dir)?;
     remove_checkpoints(&dir.join(CHECKPOINTS))
+}
+
+/// Removes `not-finite-vNUMBER.json`.
+fn remove_saved_batches(dir: &Path) -> Result<(), RunDirError> {
+    for entry in std::fs::read_dir(dir).map_err(at(dir))? {
+        let path = entry.map_err(at(dir))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let number = name.strip_prefix("not-finite-v").and_then(|rest| rest.strip_suffix(".json"));
+        if number.is_some_and(|number| number.parse::<u64>().is_ok()) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes `step-NUMBER` directories, complete or not, and the link `latest`; then the folder, if nothing else is in it.

@@ -20,6 +20,7 @@ fn step(step: u64) -> StepLine {
         pass_rate: 0.5,
         truncated_share: 0.0,
         answers_judged: 7,
+        judged: JudgedGroups::default(),
         report: StepReport::default(),
     }
 }
@@ -29,6 +30,7 @@ fn summary() -> Summary {
         status: RunStatus::Done,
         error: None,
         steps: 3,
+        steps_skipped: 0,
         policy_version: 3,
         accuracy_start: None,
         accuracy_end: Some(0.5),
@@ -109,6 +111,7 @@ fn fresh_removes_what_runs_write_and_nothing_else() {
     run.summary(&summary()).unwrap();
     run.exposition("x 1\n").unwrap();
     std::fs::write(config.run.dir.join("notes.txt"), "mine").unwrap();
+    std::fs::write(config.run.dir.join("not-finite-v12.json"), "{}").unwrap();
     for name in ["step-000010", "step-000020.tmp", "step-mine"] {
         std::fs::create_dir_all(run.checkpoints().join(name).join("state")).unwrap();
     }
@@ -117,6 +120,7 @@ fn fresh_removes_what_runs_write_and_nothing_else() {
     let run = RunDir::open(&config, &Inputs::default(), true).unwrap();
     assert!(run.previous().is_none());
     assert!(!config.run.dir.join("metrics.prom").exists());
+    assert!(!config.run.dir.join("not-finite-v12.json").exists());
     assert_eq!(std::fs::read_to_string(config.run.dir.join("notes.txt")).unwrap(), "mine");
     let left: Vec<_> = std::fs::read_dir(run.checkpoints()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, ["step-mine"]);

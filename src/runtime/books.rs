@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use counterpoint_generator::EvalReport;
-use counterpoint_rollout::contract::LearnerEvent;
+use counterpoint_rollout::contract::{LearnerEvent, rate_bar};
 use counterpoint_rollout::{PolicyVersion, ScoredGroup, Verdict, clock, telemetry};
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,9 @@ use super::conductor::Ending;
 use super::counters;
 use super::supervisor::Role;
 use crate::http::Exporter;
-use crate::rundir::{EvalLine, LedgerSummary, RunDir, RunDirError, RunStatus, SampleLine, StepLine, Summary};
+use crate::rundir::{
+    EvalLine, JudgedGroups, LedgerSummary, RunDir, RunDirError, RunStatus, SampleLine, StepLine, Summary,
+};
 use crate::status::{Phase, StatusBoard};
 
 /// What goes on over a resume.
@@ -56,6 +58,22 @@ struct Judged {
     right: f64,
     truncated: u64,
     samples: u32,
+    groups: JudgedGroups,
+}
+
+impl JudgedGroups {
+    fn count(&mut self, scored: &ScoredGroup) {
+        let Some(rate) = scored.rate().filter(|_| !scored.any_void()) else {
+            self.void += 1;
+            return;
+        };
+        self.rates[rate_bar(f64::from(rate))] += 1;
+        match scored.mixed() {
+            true => self.mixed += 1,
+            false if rate > 0.5 => self.all_right += 1,
+            false => self.all_wrong += 1,
+        }
+    }
 }
 
 impl Books {
@@ -92,6 +110,7 @@ impl Books {
     /// A group was judged, whatever became of it.
     pub(crate) fn scored(&mut self, scored: &ScoredGroup) {
         let judged = &mut self.since_step;
+        judged.groups.count(scored);
         for (completion, verdict) in scored.group.completions.iter().zip(&scored.verdicts) {
             judged.answers += 1;
             judged.right += f64::from(verdict.score().unwrap_or(0.0));
@@ -140,6 +159,7 @@ impl Books {
             pass_rate,
             truncated_share,
             answers_judged: judged.answers,
+            judged: judged.groups,
             report: (*event.report).clone(),
         };
         self.write(|dir| dir.step(&line));
@@ -250,6 +270,7 @@ impl Books {
             status,
             error: ended.as_ref().err().cloned(),
             steps: self.steps,
+            steps_skipped: count("counterpoint_steps_skipped_total"),
             policy_version: self.steps,
             accuracy_start: self.accuracy_start,
             accuracy_end: self.accuracy,

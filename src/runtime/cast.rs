@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use counterpoint_generator::{EvaluatorStart, GeneratorStart};
 use counterpoint_learner::{CheckpointStore, EngineSettings, LearnerArgs, LearnerSetup};
-use counterpoint_policy::{Kind, Snapshot, Tokenizer};
+use counterpoint_policy::{Kind, Snapshot, Tensor, Tokenizer, checkpoint};
 use counterpoint_replay::ReplayArgs;
-use counterpoint_rollout::{Prompt, PromptSet};
+use counterpoint_rollout::{PolicyVersion, Prompt, PromptSet};
 use counterpoint_verifier::{Home, PoolArgs, StartVerifier, Verifier};
 
 use super::prepare::Resumed;
@@ -37,6 +37,7 @@ pub(super) fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Ca
     tracing::info!("CPU threads: {} for the learner, {} for each generator", shares.learner, shares.generator);
     // A copy: the learner changes its own in place.
     let copy = resumed.flat.f_detach_copy().map_err(Failure::failed)?;
+    let reference = reference(&config, version, &copy)?;
     let snapshot = Arc::new(Snapshot::new(Arc::clone(&resumed.model), version, copy).map_err(Failure::failed)?);
     let setup = LearnerSetup {
         model: resumed.model,
@@ -47,6 +48,7 @@ pub(super) fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Ca
         objective: config.objective.clone(),
         temperature: config.generator.temperature,
         total_steps: Some(config.run.max_steps),
+        reference,
     };
     Ok(Cast {
         replay: replay(&config, prompts, resumed.cut),
@@ -71,6 +73,19 @@ pub(super) fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Ca
     })
 }
 
+/// The weights that the run began with, whatever it goes on from, where the objective keeps near to them. `present`: those of
+/// `version`, which nobody changes.
+fn reference(config: &Config, version: PolicyVersion, present: &Tensor) -> Result<Option<Tensor>, Failure> {
+    if config.objective.kl_coef == 0.0 {
+        return Ok(None);
+    }
+    if version == PolicyVersion(0) {
+        return Ok(Some(present.shallow_clone()));
+    }
+    let (_, flat) = checkpoint::load(&config.model.path, Kind::Float, present.device()).map_err(Failure::usage)?;
+    Ok(Some(flat))
+}
+
 fn replay(config: &Arc<Config>, prompts: Arc<dyn PromptSet>, resume: Option<counterpoint_replay::Cut>) -> MakeReplay {
     let config = Arc::clone(config);
     Box::new(move |observer| ReplayArgs {
@@ -91,6 +106,7 @@ fn learner(config: &Config, setup: LearnerSetup, checkpoints: CheckpointStore, s
         publish_every: config.weight_sync.every,
         snapshot_kind: Kind::Float,
         checkpoints,
+        inspect: Some(config.run.dir.clone()),
     };
     Box::new(move |links| LearnerArgs {
         setup,

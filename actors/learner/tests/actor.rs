@@ -84,6 +84,7 @@ fn settings(root: &std::path::Path, publish_every: u64) -> EngineSettings {
         publish_every,
         snapshot_kind: Kind::Float,
         checkpoints: CheckpointStore::open(root, &model_dir(), 2).unwrap(),
+        inspect: Some(root.to_owned()),
     }
 }
 
