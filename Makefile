@@ -9,7 +9,7 @@ BIN := target/release/counterpoint
 # Idle OpenMP threads must sleep, not spin: two engines share the cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup build quickstart smollm2-model test lint bench-race bench-verify fuzz python-env clean
+.PHONY: help setup build quickstart smollm2-model test lint bench-race bench-verify bench-eval fuzz python-env clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ bench-verify: build ## verdicts per second and the time of one, against math-ver
 	@test -x .venv/bin/python || python3 -m venv .venv
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r benches/verify-requirements.txt
 	@.venv/bin/python benches/verify.py
+
+bench-eval: build python-env ## pass@1 by `counterpoint eval` and by transformers: same model, questions and settings
+	@.venv/bin/python benches/eval_parity.py
 
 FUZZ_SECONDS ?= 600
 fuzz: ## fuzz the maths verifier, FUZZ_SECONDS for each target (needs cargo-fuzz; see actors/verifier/fuzz/README.md)

@@ -70,7 +70,8 @@ pub(crate) struct Counter(ProgressBar);
 impl Counter {
     /// `done` of `total` were done before.
     pub(crate) fn new(total: usize, done: usize, what: &'static str) -> Self {
-        let target = if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target =
+            if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg} | {elapsed} | {eta} left")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::with_draw_target(Some(total as u64), target).with_style(style).with_message(what);

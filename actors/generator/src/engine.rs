@@ -259,8 +259,7 @@ impl Engine {
 
     /// The tokens of each slot's prompt and answer, (slots, longest); a shorter row repeats its first.
     fn seen(&self, slots: &[usize]) -> Result<Tensor, GeneratorError> {
-        let rows: Vec<Vec<i64>> =
-            slots.iter().map(|&slot| self.schedule.seen(slot).map(i64::from).collect()).collect();
+        let rows: Vec<Vec<i64>> = slots.iter().map(|&slot| self.schedule.seen(slot).map(i64::from).collect()).collect();
         let longest = rows.iter().map(Vec::len).max().unwrap_or(0);
         let mut padded = Vec::with_capacity(rows.len() * longest);
         for row in &rows {

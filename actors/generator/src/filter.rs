@@ -173,7 +173,8 @@ mod tests {
     #[test]
     fn greedy_decoding_heeds_the_penalty_and_no_other_filter() {
         let filters = Filters { repetition_penalty: 3.0, top_k: 1, top_p: 0.1, min_p: 0.9 };
-        let shaped = filters.apply(&tensor(&[vec![1.0, 2.0, -1.0]]), 0.0, Some(&Tensor::from_slice(&[1i64]).view([1, 1])));
+        let shaped =
+            filters.apply(&tensor(&[vec![1.0, 2.0, -1.0]]), 0.0, Some(&Tensor::from_slice(&[1i64]).view([1, 1])));
         let shaped = Vec::<f32>::try_from(shaped.unwrap().view([-1])).unwrap();
         assert_eq!(shaped, [1.0, 2.0 / 3.0, -1.0]);
     }

@@ -73,7 +73,7 @@ fn an_answer_ends_with_a_stop_string_which_its_text_lacks_and_its_tokens_keep() 
     schedule.submit(request(0, 2, 0)).unwrap();
     schedule.admit(PolicyVersion(0));
     let mut done = Vec::new();
-    for tokens in [[5, 5], [6, 9], [7, 6], [0, 7]] {
+    for tokens in [[5, 5], [6, 9], [7, 6], [7, 7]] {
         done.extend(draw_all(&mut schedule, 0, |slot| tokens[slot]));
     }
     let [early, last] = &done[0].completions[..] else { panic!("{done:?}") };

@@ -118,7 +118,8 @@ mod tests {
     fn a_token_may_complete_a_stop_string_and_begin_a_character() {
         let pieces: [&[u8]; 4] = [b"4.", b"\n", b"\nab\xf0\x9f", b"\xaa\x90"];
         let decode: Detokenize = Arc::new(move |tokens| {
-            String::from_utf8_lossy(&tokens.iter().flat_map(|&t| pieces[t as usize]).copied().collect::<Vec<u8>>()).into()
+            String::from_utf8_lossy(&tokens.iter().flat_map(|&t| pieces[t as usize]).copied().collect::<Vec<u8>>())
+                .into()
         });
         assert_eq!(run(&["\n\n"], &[0, 1, 2, 3], &decode), Some((3, "4.".to_owned())), "at the third token, not later");
         assert_eq!(run(&["b🪐"], &[0, 1, 2, 3], &decode), Some((4, "4.\n\na".to_owned())));

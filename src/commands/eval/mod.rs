@@ -195,12 +195,7 @@ fn evaluate(
 
 type Judgement = Vec<Sample>;
 
-async fn judged(
-    judge: Arc<Judge>,
-    prompt: Arc<Prompt>,
-    completions: Vec<Completion>,
-    deadline: Duration,
-) -> Judgement {
+async fn judged(judge: Arc<Judge>, prompt: Arc<Prompt>, completions: Vec<Completion>, deadline: Duration) -> Judgement {
     let verdicts = judge.completions(&prompt, &completions, deadline).await.verdicts;
     let votes = judge.votes(&prompt, &completions, deadline).await;
     samples::samples(&prompt, &completions, &verdicts, votes)
