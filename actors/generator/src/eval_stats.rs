@@ -33,6 +33,9 @@ impl Estimate {
         if values.is_empty() {
             return Self { value: 0.0, standard_error: None, interval: None };
         }
+        // In an order of their own, so that the sums are the same to the bit in whatever order the prompts came.
+        let mut values = values.to_vec();
+        values.sort_by(f64::total_cmp);
         let value = values.iter().sum::<f64>() / n;
         let spread: f64 = values.iter().map(|v| (v - value).powi(2)).sum();
         let standard_error = (values.len() > 1).then(|| (spread / (n * (n - 1.0))).sqrt());

@@ -42,12 +42,13 @@ pub(crate) fn run(args: &EvalArgs, registry: &Registry) -> Result<(), Failure> {
     })?;
     let prompts = questions.first(plan.eval.limit.unwrap_or(usize::MAX)).map_err(Failure::usage)?;
     let judge = Arc::new(verify::build(&plan.verifier, registry)?);
+    let mut sampler =
+        Sampler::load(&plan.model, &plan.device, |t: &Tokenizer| plan.eval.engine_options(&plan.generator, t))?;
+    // Last of what may be refused, so that no file is begun in vain.
     let (file, answered) = match &args.samples_out {
         Some(path) => open(path, args.resume, &plan, &prompts)?,
         None => (None, HashMap::new()),
     };
-    let mut sampler =
-        Sampler::load(&plan.model, &plan.device, |t: &Tokenizer| plan.eval.engine_options(&plan.generator, t))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
     let started = Stopwatch::start();
     runtime.block_on(judge.start(&Home::default())).map_err(Failure::failed)?;
@@ -75,7 +76,9 @@ fn settings(plan: &Plan, prompts: &[Arc<Prompt>]) -> Result<Map<String, Value>, 
     let mut verifier = serde_json::to_value(&plan.verifier).map_err(Failure::failed)?;
     if let Some(verifier) = verifier.as_object_mut() {
         // How many at once and who schedules them changes no verdict.
-        ["workers", "actor", "max_abandoned"].map(|key| verifier.remove(key));
+        for key in ["workers", "actor", "max_abandoned"] {
+            verifier.remove(key);
+        }
     }
     let Value::Object(settings) = json!({
         "model": rundir::model_digest(&plan.model).map_err(Failure::usage)?,
