@@ -9,7 +9,7 @@ BIN := target/release/counterpoint
 # Idle OpenMP threads must sleep, not spin: two engines share the cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup build quickstart smollm2-model test lint bench-race bench-verify compare-objectives fuzz python-env clean
+.PHONY: help setup build quickstart smollm2-model smollm2 test lint bench-race bench-verify compare-objectives fuzz python-env bench-eval clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ quickstart: build ## train a tiny policy on arithmetic until it is visibly bette
 
 smollm2-model: build ## fetch SmolLM2-135M-Instruct once (93 MB) and convert it to .cache/smollm2
 	@.ci/smollm2
+
+smollm2: smollm2-model ## teach SmolLM2-135M-Instruct one-digit sums (results in runs/smollm2; about ten minutes on two cores)
+	@$(BIN) run configs/smollm2.toml
 
 test: setup ## run all tests (no network, no GPU)
 	@COUNTERPOINT_STRICT=1 $(CARGO) test --release --locked --workspace
@@ -49,6 +52,9 @@ bench-verify: build ## verdicts per second and the time of one, against math-ver
 
 compare-objectives: build ## the objectives side by side on the quickstart task: a table and benches/objectives.svg
 	@python3 benches/compare_objectives.py
+
+bench-eval: build python-env ## pass@1 by `counterpoint eval` and by transformers: same model, questions and settings
+	@.venv/bin/python benches/eval_parity.py
 
 FUZZ_SECONDS ?= 600
 fuzz: ## fuzz the maths verifier, FUZZ_SECONDS for each target (needs cargo-fuzz; see actors/verifier/fuzz/README.md)

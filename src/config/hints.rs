@@ -42,6 +42,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("sync_interval", "use weight_sync.every (optimiser steps between two publications)"),
     ("staleness_threshold", "use replay.max_staleness (optimiser steps)"),
     ("max_head_offpolicyness", "use replay.max_staleness (optimiser steps)"),
+    ("stop_strings", "use generator.stop"),
+    ("stop_sequences", "use generator.stop"),
     ("reward_funcs", "use verifier.name"),
     ("reward_model", "use verifier.name"),
     (

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, refuse_changes};
 
+pub(crate) use fingerprint::model_digest;
 pub use fingerprint::{Inputs, fingerprint};
 pub use jsonl::JsonLines;
 pub use lines::{EvalLine, JudgedGroups, LedgerSummary, RunStatus, SampleLine, StepLine, Summary};
