@@ -9,6 +9,7 @@ entropy, mean and spread (lowest to highest) over the seeds, and draws both over
 
 import argparse
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -16,6 +17,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+BINARY = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "counterpoint"
 OBJECTIVES = {
     "nft": ["objective.name=nft"],
     "rft": ["objective.name=rft", "objective.weight=one"],
@@ -33,7 +35,7 @@ WINDOW = 20   # steps over which the entropy is averaged
 def train(settings, steps, seed, overrides):
     """One run: {"accuracy": [(step, value)], "entropy": [(step, value)], "seconds": of training}; accuracy None if it failed."""
     with tempfile.TemporaryDirectory() as run:
-        command = [ROOT / "target/release/counterpoint", "run", ROOT / "configs/quickstart.toml", f"run.dir={run}", f"run.seed={seed}",
+        command = [BINARY, "run", ROOT / "configs/quickstart.toml", f"run.dir={run}", f"run.seed={seed}",
                    f"run.max_steps={steps}", "run.target_accuracy=1.0", "checkpoint.every=0", "telemetry.enabled=false",
                    *settings, *overrides]
         ended = subprocess.run(command, cwd=ROOT, timeout=LIMIT, capture_output=True, text=True)

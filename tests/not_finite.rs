@@ -17,7 +17,7 @@ fn a_run_that_skips_goes_on_with_its_account_in_order() {
     let count = |key: &str| ledger[key].as_u64().unwrap();
     assert_eq!(count("issued"), count("trained") + count("in_flight") + dropped);
     for line in run.lines("metrics.jsonl") {
-        assert_eq!(line["not_finite"], "gradient norm is inf", "{line}");
+        assert!(line["not_finite"].as_str().unwrap().starts_with("gradient norm is "), "{line}");
         assert_eq!(line["grad_norm"], 0.0);
     }
     assert!(run.read("metrics.prom").contains("counterpoint_steps_skipped_total 6"));

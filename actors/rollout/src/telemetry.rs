@@ -77,7 +77,7 @@ table! {
     DRIFT_MEAN = "logprob_drift_mean", Kind::Gauge, "Mean absolute log-prob difference of sampler and learner on tokens of older versions, last step that had such tokens.";
     DRIFT_MAX = "logprob_drift_max", Kind::Gauge, "Largest absolute log-prob difference of sampler and learner on tokens of older versions, last step that had such tokens.";
     RATIO_MEAN = "ratio_mean", Kind::Gauge, "Mean likelihood ratio of the last step.";
-    RATIO_QUANTILE = "ratio_quantile", Kind::Gauge, "Quantiles (0.01, 0.5, 0.99) of the likelihood ratio in the last step, by answers (right, wrong).";
+    RATIO_QUANTILE = "ratio_quantile", Kind::Gauge, "Quantiles of the likelihood ratio in the last step, by point (p01, p50, p99) and answers (right, wrong).";
     CLIPPED_SHARE = "clipped_share", Kind::Gauge, "Share of wrong-answer tokens at the clip in the last step.";
     CLIPPED_SHARE_RIGHT = "clipped_share_right", Kind::Gauge, "Share of right-answer tokens above the clip in the last step.";
     IMPORTANCE_MEAN = "importance_weight_mean", Kind::Gauge, "Mean importance weight of the last step; 1 unless learner.old_logprobs is decoupled.";
@@ -236,8 +236,8 @@ pub fn step_done(report: &StepReport) {
         gauge!(DRIFT_MAX).set(report.stale_mismatch_max);
     }
     for (answers, ratio) in [("right", report.ratio_right), ("wrong", report.ratio_wrong)] {
-        for (quantile, value) in [("0.01", ratio.p01), ("0.5", ratio.p50), ("0.99", ratio.p99)] {
-            gauge!(RATIO_QUANTILE, "answers" => answers, "quantile" => quantile).set(value);
+        for (point, value) in [("p01", ratio.p01), ("p50", ratio.p50), ("p99", ratio.p99)] {
+            gauge!(RATIO_QUANTILE, "answers" => answers, "point" => point).set(value);
         }
     }
     for (layer, norm) in &report.grad_norms {
