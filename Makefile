@@ -9,7 +9,7 @@ BIN := target/release/counterpoint
 # Idle OpenMP threads must sleep, not spin: two engines share the cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup build quickstart smollm2-model test lint bench-race bench-verify fuzz python-env clean
+.PHONY: help setup build quickstart smollm2-model test test-python lint bench-race bench-verify fuzz python-env clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ smollm2-model: build ## fetch SmolLM2-135M-Instruct once (93 MB) and convert it 
 
 test: setup ## run all tests (no network, no GPU)
 	@COUNTERPOINT_STRICT=1 $(CARGO) test --release --locked --workspace
+
+test-python: build ## open what the program wrote in transformers and peft (fetches them, 0.5 GB, into .cache and the user's cache)
+	@environment=$$(.ci/python) && eval "$$environment" && $$PYTHON -m unittest discover -s tests/python
 
 lint: setup ## rustfmt, clippy with warnings as errors, cargo-deny where it is installed
 	@$(CARGO) fmt --all --check

@@ -10,7 +10,7 @@ use super::{Place, WEIGHTS};
 /// The files of a model and the tensors of each, as indices.
 pub(super) type Shards = Vec<(String, Vec<usize>)>;
 
-/// Splits tensors of these sizes, given in the order of the model's modules, into files of at most `limit` bytes. A tensor
+/// Splits tensors of these sizes, in the order in which they are saved, into files of at most `limit` bytes. A tensor
 /// that is larger has a file of its own.
 pub(super) fn split(sizes: &[u64], limit: u64) -> Shards {
     let mut shards: Vec<Vec<usize>> = Vec::new();
@@ -38,36 +38,13 @@ pub(super) fn split(sizes: &[u64], limit: u64) -> Shards {
     shards.into_iter().enumerate().map(|(number, tensors)| (name(number), tensors)).collect()
 }
 
-/// The places of a model in the order in which transformers registers its modules: embedding; per layer attention, MLP and
-/// norms; the final norm; the head. A weight comes before its bias.
-pub(super) fn module_order<'a>(mut places: Vec<Place<'a>>) -> Vec<Place<'a>> {
-    const IN_LAYER: [&str; 11] = [
-        "self_attn.q_proj",
-        "self_attn.k_proj",
-        "self_attn.v_proj",
-        "self_attn.o_proj",
-        "self_attn.q_norm",
-        "self_attn.k_norm",
-        "mlp.gate_proj",
-        "mlp.up_proj",
-        "mlp.down_proj",
-        "input_layernorm",
-        "post_attention_layernorm",
-    ];
-    let rank = |name: &str| {
-        let in_layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.'));
-        let is_bias = name.ends_with(".bias");
-        match in_layer {
-            Some((layer, module)) => {
-                let position = IN_LAYER.iter().position(|known| module.starts_with(known));
-                (1, layer.parse::<u64>().unwrap_or(u64::MAX), position.unwrap_or(IN_LAYER.len()), is_bias)
-            }
-            None if name.starts_with("model.embed_tokens") => (0, 0, 0, is_bias),
-            None if name.starts_with("lm_head") => (3, 0, 0, is_bias),
-            None => (2, 0, 0, is_bias),
-        }
+/// The places of a model in the order in which transformers 5 saves them: by name, the parts between dots as numbers where
+/// they are numbers, so that layer 2 comes before layer 10.
+pub(super) fn in_saved_order<'a>(mut places: Vec<Place<'a>>) -> Vec<Place<'a>> {
+    let key = |name: &'a str| -> Vec<(u64, &'a str)> {
+        name.split('.').map(|part| part.parse().map_or((u64::MAX, part), |number| (number, ""))).collect()
     };
-    places.sort_by_key(|place| rank(place.name));
+    places.sort_by_cached_key(|place| key(place.name));
     places
 }
 
@@ -107,6 +84,20 @@ mod tests {
                 "model-00003-of-00003.safetensors"
             ]
         );
+    }
+
+    #[test]
+    fn tensors_are_saved_by_name_and_layers_by_number() {
+        let names = [
+            "model.norm.weight",
+            "model.layers.10.b.weight",
+            "model.layers.2.b.weight",
+            "lm_head.weight",
+            "model.layers.2.b.bias",
+        ];
+        let places = names.map(|name| Place { name, shape: vec![1], offset: 0, numel: 1 });
+        let sorted: Vec<&str> = in_saved_order(places.into()).iter().map(|place| place.name).collect();
+        assert_eq!(sorted, [names[3], names[4], names[2], names[1], names[0]]);
     }
 
     proptest! {

@@ -4,7 +4,7 @@ use std::path::Path;
 use tch::{Kind, Tensor};
 
 use super::companions::{self, sync_dir, write_synced};
-use super::shards::{index, module_order, split};
+use super::shards::{in_saved_order, index, split};
 use super::stream::{format_of, write_tensors};
 use super::{CONFIG, INDEX, file_error, io, places};
 use crate::{Layout, ModelConfig, PolicyError};
@@ -65,7 +65,7 @@ fn write_weights(dir: &Path, config: &ModelConfig, flat: &Tensor, export: Export
         let problem = format!("weights must be of shape [{}], got {:?}", layout.numel(), flat.size());
         return Err(file_error(dir, problem));
     }
-    let places = module_order(places(&layout));
+    let places = in_saved_order(places(&layout));
     let width = export.kind.elt_size_in_bytes() as u64;
     let sizes: Vec<u64> = places.iter().map(|place| place.numel as u64 * width).collect();
     let shards = split(&sizes, export.max_shard_bytes);
