@@ -17,7 +17,7 @@ const SETTINGS: [&str; 8] = [
     "checkpoint.keep=1",
     "checkpoint.dtype=bfloat16",
     "checkpoint.max_shard_size=500KB",
-    "learner.learning_rate=1e-3",
+    "learner.learning_rate=3e-4",
 ];
 
 fn names(dir: &Path) -> BTreeSet<String> {

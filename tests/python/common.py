@@ -5,7 +5,8 @@ import os
 import pathlib
 import subprocess
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Nothing is fetched, and no bars are drawn between the tests' dots.
+os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TQDM_DISABLE="1")
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "counterpoint"

@@ -6,12 +6,12 @@ import re
 import tempfile
 import unittest
 
+from common import MODEL, counterpoint, train  # first: it sets what transformers reads when it is imported
+
 import torch
 import yaml
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
-
-from common import MODEL, counterpoint, train
 
 SHARD = "300KB"
 TEXTS = ["15+93=108", "7-52=-45", "12*11=132", "0+0="]
@@ -52,7 +52,8 @@ class Checkpoint(unittest.TestCase):
 
     def test_the_configurations_say_the_same(self):
         ours, theirs = (AutoConfig.from_pretrained(path).to_dict() for path in (self.path, self.reference))
-        self.assertEqual(ours, theirs)
+        where = "_name_or_path"
+        self.assertEqual({**ours, where: ""}, {**theirs, where: ""})
         self.assertEqual(self.model.dtype, torch.bfloat16)
         ours, theirs = (GenerationConfig.from_pretrained(path) for path in (self.path, self.reference))
         self.assertEqual(ours.eos_token_id, AutoConfig.from_pretrained(MODEL).eos_token_id)
