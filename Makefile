@@ -29,7 +29,7 @@ smollm2-model: build ## fetch SmolLM2-135M-Instruct once (93 MB) and convert it 
 test: setup ## run all tests (no network, no GPU)
 	@COUNTERPOINT_STRICT=1 $(CARGO) test --release --locked --workspace
 
-test-python: build ## open what the program wrote in transformers and peft (fetches them, 0.5 GB, into .cache and the user's cache)
+test-python: build ## open what the program wrote in transformers and peft (fetches them, 0.3 GB, into .cache and the user's cache)
 	@environment=$$(.ci/python) && eval "$$environment" && $$PYTHON -m unittest discover -s tests/python
 
 lint: setup ## rustfmt, clippy with warnings as errors, cargo-deny where it is installed

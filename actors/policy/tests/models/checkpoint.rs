@@ -462,4 +462,58 @@ proptest! {
             prop_assert_eq!(flat.size(), [config.parameters()]);
         }
     }
+    /// One fault in the declaration of one real tensor: all that a header can say wrongly, not only what a flipped byte makes.
+    #[test]
+    fn a_wrong_declaration_of_any_tensor_is_refused(tensor in any::<prop::sample::Index>(), fault in 0usize..12, amount in 1u64..5) {
+        let copy = copy_of("tiny-llama");
+        let bytes = fs::read(copy.path().join(WEIGHTS)).unwrap();
+        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let mut header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+        let names: Vec<String> = header.as_object().unwrap().keys().filter(|n| *n != "__metadata__").cloned().collect();
+        let name = tensor.get(&names);
+        let declared = &mut header[name];
+        let offset = |i: usize, declared: &serde_json::Value| declared["data_offsets"][i].as_u64().unwrap();
+        let (begin, end) = (offset(0, declared), offset(1, declared));
+        match fault {
+            0 => declared["dtype"] = "F64".into(),
+            1 => declared["dtype"] = "I32".into(), // as long as F32
+            2 => declared["dtype"] = "F8_E4M3".into(),
+            3 => declared["dtype"] = 7.into(),
+            4 => declared["shape"][0] = (declared["shape"][0].as_u64().unwrap() + amount).into(),
+            5 => declared["shape"] = serde_json::json!([u64::MAX, amount + 1]),
+            6 => declared["shape"].as_array_mut().unwrap().push(2.into()),
+            7 => declared["data_offsets"] = serde_json::json!([begin + 4 * amount, end + 4 * amount]),
+            8 => declared["data_offsets"] = serde_json::json!([begin, end + 4 * amount]),
+            9 => declared["data_offsets"] = serde_json::json!([end + amount, begin]),
+            10 => declared["data_offsets"] = serde_json::json!([u64::MAX - amount, u64::MAX]),
+            _ => declared["shape"][0] = serde_json::json!(-1),
+        }
+        let text = header.to_string();
+        let file = [&(text.len() as u64).to_le_bytes(), text.as_bytes(), &bytes[8 + length..]].concat();
+        fs::write(copy.path().join(WEIGHTS), file).unwrap();
+        let error = load_error(copy.path());
+        prop_assert!(error.contains(WEIGHTS) && !error.contains('\n'), "{error}");
+    }
+
+    /// Whatever an index names, nothing beside the model's directory is read: the file there would load.
+    #[test]
+    fn no_index_reaches_the_directory_beside(
+        pieces in prop::collection::vec(prop::sample::select(vec!["..", ".", "/", "\\", "outside", "a", "\0", "%2e"]), 0..7),
+        other in prop::sample::select(vec!["null", "7", "[\"../outside/model.safetensors\"]", "{}", "true"]),
+        as_text in prop::bool::weighted(0.8),
+    ) {
+        let parent = tempfile::tempdir().unwrap();
+        let (inside, outside) = (parent.path().join("inside"), parent.path().join("outside"));
+        for dir in [&inside, &outside] {
+            fs::create_dir(dir).unwrap();
+            fs::copy(model_dir("tiny-llama").join("config.json"), dir.join("config.json")).unwrap();
+        }
+        fs::copy(model_dir("tiny-llama").join(WEIGHTS), outside.join(WEIGHTS)).unwrap();
+        let path = serde_json::Value::from(pieces.concat() + "/" + WEIGHTS);
+        let path = if as_text { path } else { serde_json::from_str(other).unwrap() };
+        let index = serde_json::json!({"weight_map": {"model.norm.weight": path}});
+        fs::write(inside.join("model.safetensors.index.json"), index.to_string()).unwrap();
+        let error = load_error(&inside);
+        prop_assert!(error.contains("must lie in a .safetensors file of the same directory"), "{error}");
+    }
 }
