@@ -9,7 +9,7 @@ BIN := target/release/counterpoint
 # Idle OpenMP threads must sleep, not spin: two engines share the cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup build quickstart smollm2-model smollm2 test lint bench-race bench-verify compare-objectives fuzz python-env bench-eval clean
+.PHONY: help setup build quickstart smollm2-model smollm2 test lint bench-race bench-verify compare-objectives fuzz python-env bench-eval test-python clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ smollm2: smollm2-model ## teach SmolLM2-135M-Instruct one-digit sums (results in
 
 test: setup ## run all tests (no network, no GPU)
 	@COUNTERPOINT_STRICT=1 $(CARGO) test --release --locked --workspace
+
+test-python: build ## open what the program wrote in transformers and peft (fetches them, 0.3 GB, into .cache and the user's cache)
+	@environment=$$(.ci/python) && eval "$$environment" && $$PYTHON -m unittest discover -s tests/python
 
 lint: setup ## rustfmt, clippy with warnings as errors, cargo-deny where it is installed
 	@$(CARGO) fmt --all --check

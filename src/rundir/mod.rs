@@ -39,7 +39,8 @@ const INPUTS: &str = "inputs.json";
 const SUMMARY: &str = "summary.json";
 const ADDRESS: &str = "address";
 const EXPOSITION: &str = "metrics.prom";
-const JSONL: [&str; 3] = ["metrics.jsonl", "samples.jsonl", "eval.jsonl"];
+const EVAL: &str = "eval.jsonl";
+const JSONL: [&str; 3] = ["metrics.jsonl", "samples.jsonl", EVAL];
 const CHECKPOINTS: &str = "checkpoints";
 
 /// The first line of `config.toml`, by which a directory is known as a run's.
@@ -171,6 +172,13 @@ impl RunDir {
         self.eval.append(line)
     }
 
+    /// The evaluations that are written there; a torn line is none.
+    pub fn evaluations(&self) -> Result<Vec<EvalLine>, RunDirError> {
+        let path = self.path.join(EVAL);
+        let text = std::fs::read(&path).map_err(at(&path))?;
+        Ok(text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
+    }
+
     /// Makes all lines durable and gives the lengths of the files: what a checkpoint records.
     pub fn lengths(&mut self) -> Result<Lengths, RunDirError> {
         Ok(Lengths { metrics: self.metrics.sync()?, samples: self.samples.sync()?, eval: self.eval.sync()? })
@@ -277,7 +285,8 @@ fn remove_saved_batches(dir: &Path) -> Result<(), RunDirError> {
     Ok(())
 }
 
-/// Removes `step-NUMBER` directories, complete or not, and the link `latest`; then the folder, if nothing else is in it.
+/// Removes `step-NUMBER` directories, complete or not, and the links `latest` and `best` with what is recorded of it; then
+/// the folder, if nothing else is in it.
 fn remove_checkpoints(root: &Path) -> Result<(), RunDirError> {
     let entries = match std::fs::read_dir(root) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -291,7 +300,7 @@ fn remove_checkpoints(root: &Path) -> Result<(), RunDirError> {
         let number = plain.strip_prefix("step-");
         if number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())) && !path.is_symlink() {
             std::fs::remove_dir_all(&path).map_err(at(&path))?;
-        } else if name == "latest" && path.is_symlink() {
+        } else if matches!(plain, "latest" | "best") && path.is_symlink() || plain == "best.json" {
             remove(&path)?;
         }
     }

@@ -115,7 +115,12 @@ fn fresh_removes_what_runs_write_and_nothing_else() {
     for name in ["step-000010", "step-000020.tmp", "step-mine"] {
         std::fs::create_dir_all(run.checkpoints().join(name).join("state")).unwrap();
     }
-    std::os::unix::fs::symlink("step-000010", run.checkpoints().join("latest")).unwrap();
+    for link in ["latest", "best"] {
+        std::os::unix::fs::symlink("step-000010", run.checkpoints().join(link)).unwrap();
+    }
+    for record in ["best.json", "best.json.tmp"] {
+        std::fs::write(run.checkpoints().join(record), "{}").unwrap();
+    }
     drop(run);
     let run = RunDir::open(&config, &Inputs::default(), true).unwrap();
     assert!(run.previous().is_none());
@@ -168,4 +173,19 @@ fn a_changed_model_or_data_file_changes_its_fingerprint() {
     std::fs::write(config.model.path.join("config.json"), "{ }").unwrap();
     std::fs::write(&train, "b").unwrap();
     assert_eq!(fingerprint(&config).unwrap().differences(&before).len(), 2);
+}
+
+#[test]
+fn evaluations_are_read_back_and_a_torn_line_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let mut run = RunDir::open(&config, &Inputs::default(), false).unwrap();
+    assert_eq!(run.evaluations().unwrap(), []);
+    let details = serde_json::json!({"answers": 64});
+    let line = EvalLine { step: 7, policy_version: 7, seconds_training: 1.5, accuracy: 0.25, details };
+    run.eval(&line).unwrap();
+    let path = config.run.dir.join("eval.jsonl");
+    let torn = std::fs::read_to_string(&path).unwrap() + "{\"step\": 8, \"policy_ver";
+    std::fs::write(&path, torn).unwrap();
+    assert_eq!(run.evaluations().unwrap(), [line]);
 }

@@ -8,6 +8,7 @@ use counterpoint_rollout::contract::{LearnerEvent, rate_bar};
 use counterpoint_rollout::{PolicyVersion, ScoredGroup, Verdict, clock, telemetry};
 use serde::{Deserialize, Serialize};
 
+use super::card::{Card, Evaluation, Progress};
 use super::clock::TrainingClock;
 use super::conductor::Ending;
 use super::counters;
@@ -28,6 +29,9 @@ pub(crate) struct Carried {
     pub(crate) max_staleness: u64,
     /// The version that the newest evaluation saw.
     pub(crate) evaluated: Option<PolicyVersion>,
+    /// What every evaluation found, by the version that it saw.
+    #[serde(default)]
+    pub(crate) evaluations: BTreeMap<u64, Evaluation>,
 }
 
 /// See the module's first line.
@@ -44,6 +48,9 @@ pub(crate) struct Books {
     max_staleness: u64,
     /// The version that the newest evaluation saw; none is evaluated twice.
     pub(crate) evaluated: Option<PolicyVersion>,
+    evaluations: BTreeMap<u64, Evaluation>,
+    /// What the model cards of this run's checkpoints say; none before the run is prepared.
+    pub(crate) card: Option<Card>,
     steps: u64,
     since_step: Judged,
     samples_per_step: u32,
@@ -90,6 +97,8 @@ impl Books {
             accuracy_start: carried.accuracy_start,
             max_staleness: carried.max_staleness,
             evaluated: carried.evaluated,
+            evaluations: carried.evaluations.clone(),
+            card: None,
             dir,
             board,
             exporter,
@@ -175,6 +184,8 @@ impl Books {
     pub(crate) fn evaluated(&mut self, report: &EvalReport) {
         self.accuracy = Some(report.accuracy);
         self.evaluated = Some(report.policy_version);
+        let found = Evaluation { accuracy: report.accuracy, answers: report.answers };
+        self.evaluations.insert(report.policy_version.0, found);
         if report.policy_version.0 == 0 {
             self.accuracy_start.get_or_insert(report.accuracy);
         }
@@ -212,6 +223,32 @@ impl Books {
         *count
     }
 
+    /// How well each version did that was evaluated.
+    pub(crate) fn evaluations(&self) -> BTreeMap<PolicyVersion, f64> {
+        self.evaluations.iter().map(|(version, found)| (PolicyVersion(*version), found.accuracy)).collect()
+    }
+
+    /// Whether the version was evaluated and did better than any before it.
+    pub(crate) fn is_best(&self, version: PolicyVersion) -> bool {
+        self.evaluations.get(&version.0).is_some_and(|found| {
+            version.0 > 0 && self.evaluations.range(..version.0).all(|(_, earlier)| earlier.accuracy < found.accuracy)
+        })
+    }
+
+    /// The model card of a checkpoint that is written now.
+    pub(crate) fn model_card(&self) -> Option<String> {
+        let text = self.exporter.render();
+        let count = |name: &str| counters::total(&text, name, &[]) as u64;
+        self.card.as_ref().map(|card| {
+            card.render(&Progress {
+                steps: self.steps,
+                tokens_generated: count("counterpoint_generated_tokens_total"),
+                tokens_trained: count("counterpoint_trained_tokens_total"),
+                evaluations: &self.evaluations,
+            })
+        })
+    }
+
     /// What a checkpoint must carry beside the learner's state and the replay's cut: file name and content.
     pub(crate) fn carried_over(&mut self) -> Result<Vec<(String, Vec<u8>)>, String> {
         let carried = Carried {
@@ -221,6 +258,7 @@ impl Books {
             accuracy: self.accuracy,
             max_staleness: self.max_staleness,
             evaluated: self.evaluated,
+            evaluations: self.evaluations.clone(),
         };
         let counters = counters::counters(&self.exporter.render());
         let lengths = self.dir.lengths().map_err(|e| e.to_string())?;

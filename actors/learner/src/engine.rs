@@ -11,7 +11,7 @@ use counterpoint_rollout::invariant::Invariant;
 use counterpoint_rollout::{Batch, PolicyVersion, Reply, check_invariant, panic_text, telemetry};
 use crossbeam::channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, select};
 
-use crate::{CheckpointStore, Extra, Learner, LearnerError, LearnerSetup, inspect};
+use crate::{Additions, CheckpointStore, Learner, LearnerError, LearnerSetup, inspect};
 
 /// Commands in the queue at once, at most: one step, a snapshot and a checkpoint asked for while it runs, and as many again
 /// of an asker who did not wait for the answer.
@@ -33,10 +33,10 @@ pub enum Command {
 /// A checkpoint to be written.
 #[derive(Debug)]
 pub struct SaveRequest {
-    /// The version that it is to be of; another is refused, since the extras belong to this one.
+    /// The version that it is to be of; another is refused, since the additions belong to this one.
     pub version: PolicyVersion,
-    /// Files to add to it.
-    pub extras: Vec<Extra>,
+    /// What to add to it.
+    pub additions: Additions,
     /// Its directory, or why there is none.
     pub reply: Reply<Result<PathBuf, LearnerError>>,
 }
@@ -239,7 +239,7 @@ impl<'a> Worker<'a> {
         let watch = Stopwatch::start();
         let (asked, learner) = (request.version, self.learner.version());
         let saved = if asked == learner {
-            self.settings.checkpoints.save(&self.learner, &request.extras)
+            self.settings.checkpoints.save(&self.learner, &request.additions)
         } else {
             Err(LearnerError::SaveVersion { asked, learner })
         };

@@ -35,7 +35,7 @@ mod schedule;
 mod turns;
 
 pub use actor::{LearnerActor, LearnerActorMsg, LearnerArgs, SaveState};
-pub use checkpoint::{CheckpointConfig, CheckpointStore, Extra, LoadedCheckpoint};
+pub use checkpoint::{Additions, CheckpointConfig, CheckpointStore, Extra, LoadedCheckpoint, SavedDtype};
 pub use config::{LearnerConfig, OldLogprobs, OnNotFinite};
 pub use decay::WeightDecayGroups;
 pub use engine::{Command, Engine, EngineEvent, EngineSettings, SaveRequest};
