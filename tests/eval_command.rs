@@ -138,7 +138,7 @@ fn several_sources_are_reported_apart() {
     let scratch = tempfile::tempdir().unwrap();
     let data = scratch.path().join("questions.jsonl");
     let line = |i: usize| {
-        let source = if i % 3 == 0 { "thirds" } else { "others" };
+        let source = if i.is_multiple_of(3) { "thirds" } else { "others" };
         format!("{{\"prompt\":\"{i}+{i}=\",\"answer\":\"{}\",\"data_source\":\"{source}\"}}\n", 2 * i)
     };
     std::fs::write(&data, (0..9).map(line).collect::<String>()).unwrap();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use counterpoint_learner::objective::ObjectiveName;
-use counterpoint_learner::{CheckpointStore, Learner, LearnerSetup, ObjectiveConfig};
+use counterpoint_learner::{Additions, CheckpointStore, Learner, LearnerSetup, ObjectiveConfig};
 use counterpoint_policy::{Kind, Tokenizer, device};
 use counterpoint_replay::feed::Feed;
 use counterpoint_rollout::contract::StepReport;
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &SftArgs, registry: &Registry) -> Result<(), Failure> {
     let feed = Feed::new(&config.feed, config.run.seed, questions).map_err(Failure::usage)?;
     let tokenizer = Tokenizer::from_dir(&config.model.path).map_err(Failure::usage)?;
     let mut learner = learner(&config)?;
-    let store = CheckpointStore::open(&args.out, &config.model.path, 1).map_err(Failure::failed)?;
+    let store = CheckpointStore::open(&args.out, &config.model.path, &config.checkpoint).map_err(Failure::failed)?;
     let mut metrics = JsonLines::open(&args.out.join("metrics.jsonl")).map_err(Failure::failed)?;
     let mut given =
         Given { feed, tokenizer, column: args.response_column.clone(), config: &config, skipped: 0, issued: 0 };
@@ -51,7 +51,7 @@ pub(crate) fn run(args: &SftArgs, registry: &Registry) -> Result<(), Failure> {
         let skipped = given.skipped;
         return Err(Failure::Usage(format!("no question has an answer that fits ({skipped} are too long)")));
     }
-    let written = store.save(&learner, &[]).map_err(Failure::failed)?;
+    let written = store.save(&learner, &Additions::default()).map_err(Failure::failed)?;
     eprintln!("{} steps, {} answers too long; the model is {}", learner.version().0, given.skipped, written.display());
     Ok(())
 }
