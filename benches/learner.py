@@ -104,7 +104,7 @@ def compare(options, path, groups, k):
         vocabulary = json.load(file)['vocab_size']
     batch = groups_of(vocabulary, groups, k, seed=k)
     peer = Peer(path, batch, options.threads)
-    work = {'model': path, 'threads': options.threads, 'steps': 3, 'micro_batch_tokens': 16384, 'groups': batch}
+    work = {'model': path, 'threads': options.threads, 'steps': 3, 'groups': batch}
     times = {'ours': [], 'padded': [], 'sorted': [], 'ceiling': []}
     peer.sorted()  # the first step allocates
     for _ in range(options.repetitions):

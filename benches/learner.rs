@@ -24,7 +24,7 @@ struct Work {
     vocabulary: Option<i64>,
     threads: usize,
     steps: usize,
-    micro_batch_tokens: usize,
+    micro_batch_tokens: Option<usize>,
     groups: Vec<GivenGroup>,
 }
 
@@ -73,7 +73,10 @@ fn main() -> Outcome<()> {
     let peak = peak_kib()?;
     drop(learner);
     let ceiling = products(&model, &work.groups, work.steps)?;
-    println!("{}", json!({"seconds": seconds, "tokens": tokens, "ceiling_seconds": ceiling, "kib_before": before, "kib_peak": peak}));
+    println!(
+        "{}",
+        json!({"seconds": seconds, "tokens": tokens, "ceiling_seconds": ceiling, "kib_before": before, "kib_peak": peak})
+    );
     Ok(())
 }
 
