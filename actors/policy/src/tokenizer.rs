@@ -15,6 +15,7 @@ use counterpoint_rollout::PromptContent;
 use serde_json::Value;
 
 use crate::config::token_ids;
+use crate::stream::Plan;
 use crate::template::ChatTemplate;
 use crate::{ModelConfig, PolicyError};
 
@@ -32,6 +33,8 @@ struct Inner {
     /// Or why chats cannot be encoded: texts still can.
     template: Result<ChatTemplate, String>,
     eos_tokens: Vec<u32>,
+    /// How tokens become text one by one.
+    plan: Arc<Plan>,
     /// Entries of the model's embedding.
     vocab_size: i64,
 }
@@ -51,7 +54,8 @@ impl Tokenizer {
         let eos_tokens = eos_tokens(&config, &generation, &special_tokens, &tokenizer);
         let source = template_source(dir, &settings)?.ok_or_else(|| NO_TEMPLATE.to_owned());
         let template = source.and_then(|source| ChatTemplate::new(source, special_tokens));
-        Ok(Self(Arc::new(Inner { tokenizer, template, eos_tokens, vocab_size: config.vocab_size })))
+        let plan = Arc::new(Plan::new(tokenizer.get_decoder()));
+        Ok(Self(Arc::new(Inner { tokenizer, template, eos_tokens, plan, vocab_size: config.vocab_size })))
     }
 
     /// The tokens of a text, with what the tokenizer puts around one by default (a beginning-of-sequence token, say).
@@ -83,6 +87,17 @@ impl Tokenizer {
     /// The tokens that end an answer, ascending: all that config.json, generation_config.json and tokenizer_config.json name.
     pub fn eos_tokens(&self) -> &[u32] {
         &self.0.eos_tokens
+    }
+
+    pub(crate) fn plan(&self) -> &Arc<Plan> {
+        &self.0.plan
+    }
+
+    /// A token as the vocabulary writes it; none for one that is not there, or is special and not wanted.
+    pub(crate) fn token_text(&self, token: u32, skip_special: bool) -> Option<String> {
+        let vocabulary = self.0.tokenizer.get_added_vocabulary();
+        let text = self.0.tokenizer.id_to_token(token)?;
+        (!skip_special || !vocabulary.is_special_token(&text)).then_some(text)
     }
 
     fn tokens(&self, text: &str, add_special: bool) -> Result<Vec<u32>, PolicyError> {

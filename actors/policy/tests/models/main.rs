@@ -7,6 +7,7 @@ mod families;
 mod golden;
 mod score;
 mod segments;
+mod stream;
 mod tokenizer;
 
 use std::path::{Path, PathBuf};
