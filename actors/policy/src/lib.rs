@@ -19,6 +19,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 mod attention;
+mod chat_options;
 pub mod checkpoint;
 mod config;
 pub mod device;
@@ -36,6 +37,7 @@ mod transformer;
 mod weights;
 
 pub use attention::{Attend, CausalAttention, PackedAttention};
+pub use chat_options::ChatOptions;
 pub use config::{Architecture, ModelConfig, RopeScaling};
 pub use error::{PolicyError, plain};
 pub use layout::{Entry, Layout, Part};

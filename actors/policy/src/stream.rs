@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use tokenizers::{Decoder, DecoderWrapper};
 
+use crate::tokenizer::guarded;
 use crate::{PolicyError, Tokenizer};
 
 /// Turns tokens into text while they come.
@@ -242,7 +243,7 @@ impl Step {
 }
 
 fn decode(decoder: &DecoderWrapper, tokens: Vec<String>) -> Result<Vec<String>, PolicyError> {
-    decoder.decode_chain(tokens).map_err(|e| PolicyError::Tokenizer(e.to_string()))
+    guarded(|| decoder.decode_chain(tokens)).map_err(PolicyError::Tokenizer)
 }
 
 /// The byte that a token as `<0x0A>` stands for, by the reading of the tokenizers library.

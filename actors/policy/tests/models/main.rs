@@ -5,6 +5,7 @@
 mod checkpoint;
 mod families;
 mod golden;
+mod hostile;
 mod score;
 mod segments;
 mod stream;
