@@ -10,7 +10,7 @@ use std::sync::Arc;
 use counterpoint_generator::{
     EvalConfig, EvalReport, EvalTally, GeneratorConfig, Outcome, Request, Sampled, sample_all,
 };
-use counterpoint_policy::Tokenizer;
+use counterpoint_policy::{ChatOptions, Tokenizer};
 use counterpoint_rollout::clock::Stopwatch;
 use counterpoint_rollout::{Completion, GroupId, PolicyVersion, Prompt, Verdict};
 use counterpoint_verifier::{Home, Judge, Registry, VerifierConfig};
@@ -28,6 +28,7 @@ use crate::error::Failure;
 /// What is evaluated, and how, from a config or from options.
 struct Plan {
     model: PathBuf,
+    chat: ChatOptions,
     device: String,
     data: DataConfig,
     eval: EvalConfig,
@@ -38,14 +39,15 @@ struct Plan {
 
 pub(crate) fn run(args: &EvalArgs, registry: &Registry) -> Result<(), Failure> {
     let plan = plan(args, registry)?;
-    let questions = data::load_eval(&plan.data, &plan.model).map_err(Failure::usage)?;
+    let questions = data::load_eval(&plan.data, &plan.model, &plan.chat).map_err(Failure::usage)?;
     let questions = questions.ok_or_else(|| {
         Failure::Usage("data.eval: name a file of held-out questions (or set data.eval_share)".to_owned())
     })?;
     let prompts = questions.first(plan.eval.limit.unwrap_or(usize::MAX)).map_err(Failure::usage)?;
     let judge = Arc::new(verify::build(&plan.verifier, registry)?);
-    let mut sampler =
-        Sampler::load(&plan.model, &plan.device, |t: &Tokenizer| plan.eval.engine_options(&plan.generator, t))?;
+    let mut sampler = Sampler::load(&plan.model, &plan.device, &plan.chat, |t: &Tokenizer| {
+        plan.eval.engine_options(&plan.generator, t)
+    })?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
     let started = Stopwatch::start();
     runtime.block_on(judge.start(&Home::default())).map_err(Failure::failed)?;
@@ -62,6 +64,7 @@ fn plan(args: &EvalArgs, registry: &Registry) -> Result<Plan, Failure> {
     if let Some(path) = &args.config {
         let config = config::load(path, &args.overrides, registry).map_err(Failure::usage)?;
         return Ok(Plan {
+            chat: config.model.chat_options(),
             model: config.model.path,
             device: config.run.device,
             data: config.data,
@@ -88,6 +91,7 @@ fn plan(args: &EvalArgs, registry: &Registry) -> Result<Plan, Failure> {
     Ok(Plan {
         // clap has seen to it that both are there.
         model: args.model.clone().unwrap_or_default(),
+        chat: args.chat.options()?,
         data: DataConfig { eval: args.data.clone().map(Into::into), ..DataConfig::default() },
         device: args.device.clone().unwrap_or_else(|| "auto".to_owned()),
         eval,

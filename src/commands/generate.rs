@@ -65,7 +65,8 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
         on_swap: OnSwap::Keep,
         eos_tokens: tokenizer.eos_tokens().to_vec(),
     };
-    let Sampler { mut engine, tokenizer } = Sampler::load(&args.model.model, &args.model.device, options)?;
+    let Sampler { mut engine, tokenizer } =
+        Sampler::load(&args.model.model, &args.model.device, &args.model.chat.options()?, options)?;
     let source = Source { input, tokenizer: &tokenizer, sampling, asked: VecDeque::new(), failure: None, groups: 0 };
     let source = RefCell::new(source);
     let mut output = Output::stdout();

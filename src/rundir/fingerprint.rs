@@ -18,6 +18,9 @@ const END: u64 = 1 << 20;
 pub struct Inputs {
     /// Files of the model directory.
     pub model: BTreeMap<String, String>,
+    /// The chat template that replaces the model's, if there is one.
+    #[serde(default)]
+    pub chat_template: Option<String>,
     /// The training data.
     pub train: String,
 }
@@ -34,7 +37,8 @@ pub fn fingerprint(config: &Config) -> Result<Inputs, RunDirError> {
             model.insert(name, digest(&path)?);
         }
     }
-    Ok(Inputs { model, train: training(config)? })
+    let chat_template = config.model.chat_template.as_deref().map(digest).transpose()?;
+    Ok(Inputs { model, chat_template, train: training(config)? })
 }
 
 /// One file's digest, or that of all names and digests; a task is a function of its options, which the config records.
@@ -68,11 +72,13 @@ impl Inputs {
                 format!("model.path: {name} is not the file that the run in this directory was started with; {advice}")
             })
             .collect();
-        if self.train != recorded.train {
-            out.push(format!(
-                "data.train: the file is not the one that the run in this directory was started with; {advice}"
-            ));
-        }
+        let others = [
+            ("model.chat_template", self.chat_template != recorded.chat_template),
+            ("data.train", self.train != recorded.train),
+        ];
+        out.extend(others.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| {
+            format!("{key}: the file is not the one that the run in this directory was started with; {advice}")
+        }));
         out
     }
 }
