@@ -5,8 +5,10 @@
 mod checkpoint;
 mod families;
 mod golden;
+mod hostile;
 mod score;
 mod segments;
+mod stream;
 mod tokenizer;
 
 use std::path::{Path, PathBuf};
