@@ -35,12 +35,11 @@ pub(super) fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Ca
     let version = resumed.version();
     let shares = threads::share(&config);
     tracing::info!("CPU threads: {} for the learner, {} for each generator", shares.learner, shares.generator);
-    // A copy: the learner changes its own in place.
-    let copy = resumed.flat.f_detach_copy().map_err(Failure::failed)?;
-    let snapshot = Arc::new(Snapshot::new(Arc::clone(&resumed.model), version, copy).map_err(Failure::failed)?);
+    let snapshot = Arc::new(snapshot(&resumed)?);
     let setup = LearnerSetup {
         model: resumed.model,
         flat: resumed.flat,
+        lora: resumed.lora,
         version,
         optimizer: resumed.optimizer,
         config: config.learner.clone(),
@@ -69,6 +68,16 @@ pub(super) fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Ca
         eval_deadline: Duration::from_secs_f64(2.0 * config.eval.timeout_seconds) + STOP_DEADLINE,
         patience: Duration::from_secs_f64(config.run.stall_seconds.max(300.0)),
     })
+}
+
+/// The weights that generators start with: a copy, since the learner changes its own in place.
+fn snapshot(resumed: &Resumed) -> Result<Snapshot, Failure> {
+    let version = resumed.version();
+    if let Some(adapted) = &resumed.lora {
+        return adapted.snapshot(&resumed.flat, version, Kind::Float).map_err(Failure::failed);
+    }
+    let copy = resumed.flat.f_detach_copy().map_err(Failure::failed)?;
+    Snapshot::new(Arc::clone(&resumed.model), version, copy).map_err(Failure::failed)
 }
 
 fn replay(config: &Arc<Config>, prompts: Arc<dyn PromptSet>, resume: Option<counterpoint_replay::Cut>) -> MakeReplay {

@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
-use counterpoint_policy::{Device, Kind, ModelConfig, PackedAttention, Parameters, Snapshot, Tensor, Transformer};
+use counterpoint_policy::{
+    Adapted, Device, Kind, ModelConfig, PackedAttention, Parameters, Snapshot, Tensor, Transformer, Weights,
+};
 use counterpoint_rollout::clock::Stopwatch;
 use counterpoint_rollout::contract::StepReport;
 use counterpoint_rollout::{Batch, PolicyVersion};
@@ -17,8 +19,10 @@ pub struct LearnerSetup {
     /// The model's shape.
     pub model: Arc<ModelConfig>,
     /// Its parameters, laid out by [`Layout`](counterpoint_policy::Layout), in float32 (float64 in tests) and on the device
-    /// where they shall be trained. The learner owns this memory from now on.
+    /// where they shall be trained. The learner owns this memory from now on. With `lora`, the adapter's.
     pub flat: Tensor,
+    /// The frozen model, if an adapter is trained.
+    pub lora: Option<Adapted>,
     /// The optimiser steps that made `flat`.
     pub version: PolicyVersion,
     /// The optimiser's memory, on a resume.
@@ -52,16 +56,19 @@ pub struct Learner {
 impl Learner {
     /// Takes over the parameters.
     pub fn new(setup: LearnerSetup) -> Result<Self, LearnerError> {
-        let LearnerSetup { model, flat, version, optimizer, config, objective, temperature, total_steps } = setup;
+        let LearnerSetup { model, flat, lora, version, optimizer, config, objective, temperature, total_steps } = setup;
         let device = flat.device();
-        let parameters = Parameters::new(&model, flat)?;
+        let parameters = match lora {
+            Some(adapted) => Parameters::adapter(adapted, flat)?,
+            None => Parameters::new(&model, flat)?,
+        };
         let settings = AdamWSettings {
             beta1: config.adam_beta1,
             beta2: config.adam_beta2,
             epsilon: config.adam_epsilon,
             weight_decay: config.weight_decay,
         };
-        let mut adam = AdamW::new(settings, parameters.flat(), parameters.layout().decayed())?;
+        let mut adam = AdamW::new(settings, parameters.flat(), parameters.decayed())?;
         if let Some(state) = optimizer {
             adam.restore(state)?;
         }
@@ -101,9 +108,14 @@ impl Learner {
         &self.model
     }
 
-    /// The parameters' flat buffer. Read only.
+    /// The flat buffer of what is trained: the model's parameters, or the adapter's. Read only.
     pub fn flat(&self) -> &Tensor {
         self.parameters.flat()
+    }
+
+    /// The frozen model, if an adapter is trained.
+    pub fn adapted(&self) -> Option<&Adapted> {
+        self.parameters.adapted()
     }
 
     /// The optimiser's memory, for a checkpoint.
@@ -157,12 +169,13 @@ impl Learner {
         }
         self.parameters.zero_grad();
         let mut measures = Measures::default();
-        for micro_batch in &packed.micro_batches {
+        for (micro_batch, pass) in packed.micro_batches.iter().zip(0..) {
             if stopped() {
                 return Err(LearnerError::Stopped(self.version));
             }
             let tensors = micro_batch.to_tensors(self.device)?;
-            self.accumulate(&tensors, &micro_batch.answers, plan.as_ref(), &mut measures)?;
+            let weights = self.parameters.training_weights(self.version, pass);
+            self.accumulate(weights, &tensors, &micro_batch.answers, plan.as_ref(), &mut measures)?;
         }
         measures.read()
     }
@@ -176,7 +189,7 @@ impl Learner {
             }
             let micro = micro_batch.to_tensors(self.device)?;
             let of_answers = tch::no_grad(|| -> Result<Tensor, LearnerError> {
-                let (logp_new, _) = self.logprobs(&micro)?;
+                let (logp_new, _) = self.logprobs(self.parameters.weights(), &micro)?;
                 let log_ratio = logp_new.f_to_kind(Kind::Double)?.f_sub(&micro.logp_old.f_to_kind(Kind::Double)?)?;
                 let none = Tensor::f_zeros([micro_batch.answers.len() as i64], (Kind::Double, self.device))?;
                 Ok(none.f_index_add(0, &micro.answer, &log_ratio)?)
@@ -191,12 +204,13 @@ impl Learner {
     /// Forward and backward of one micro-batch.
     fn accumulate(
         &self,
+        weights: &Weights,
         micro: &MicroTensors,
         answers: &[usize],
         plan: &dyn Plan,
         measures: &mut Measures,
     ) -> Result<(), LearnerError> {
-        let (logp_new, entropy) = self.logprobs(micro)?;
+        let (logp_new, entropy) = self.logprobs(weights, micro)?;
         let logp_old = micro.logp_old.f_to_kind(logp_new.kind())?;
         let loss = plan.loss(&Tokens { logp_new: &logp_new, logp_old: &logp_old, answer: &micro.answer, answers })?;
         loss.total.f_backward()?;
@@ -205,8 +219,7 @@ impl Learner {
 
     /// (M) log-probabilities of the targets, differentiable, and (M) entropies of the distributions they are from, in nats;
     /// both of the policy at the sampler's temperature.
-    fn logprobs(&self, micro: &MicroTensors) -> Result<(Tensor, Tensor), LearnerError> {
-        let weights = self.parameters.weights();
+    fn logprobs(&self, weights: &Weights, micro: &MicroTensors) -> Result<(Tensor, Tensor), LearnerError> {
         let mut attention = PackedAttention::segmented(&micro.segments)?;
         let hidden = self.transformer.hidden(weights, &micro.tokens, &micro.positions, &mut attention)?;
         // (rows, length, hidden) -> (M, hidden) -> (M, vocabulary)

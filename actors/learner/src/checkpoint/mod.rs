@@ -11,6 +11,9 @@
 //! state/MANIFEST.json           size and blake3 of every file, checked before anything is read
 //! ```
 //!
+//! A run that trains an adapter (`[lora]`) writes PEFT's directory instead: adapter_config.json and
+//! adapter_model.safetensors with the model's config.json and tokenizer; the model itself is not copied.
+//!
 //! It is written as `step-000100.tmp`, every file and directory synced, and then renamed, so a directory without `.tmp` is
 //! complete. A step that has a checkpoint already is saved anew (the caller's files may differ): the old one becomes
 //! `step-000100.old.tmp` until the new one has its name. An interruption between the two renames leaves that name alone, and
@@ -30,7 +33,7 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use counterpoint_policy::{Device, Kind, ModelConfig, Tensor};
+use counterpoint_policy::{Device, Kind, LoraConfig, ModelConfig, Tensor, checkpoint as directory};
 use counterpoint_rollout::PolicyVersion;
 use serde::{Deserialize, Serialize};
 
@@ -71,8 +74,10 @@ pub struct LoadedCheckpoint {
     pub path: PathBuf,
     /// The model's shape.
     pub model: ModelConfig,
-    /// Its parameters in float32, on the device asked for.
+    /// What was trained, in float32, on the device asked for: the model's parameters, or the adapter's.
     pub flat: Tensor,
+    /// The adapter's settings, as far as its format has them, if an adapter was trained.
+    pub lora: Option<LoraConfig>,
     /// AdamW's memory, on the same device.
     pub optimizer: OptimizerState,
     /// The optimiser steps that made the parameters.
@@ -124,7 +129,10 @@ impl CheckpointStore {
 
     fn write(&self, dir: &Path, learner: &Learner, extras: &[Extra]) -> Result<(), LearnerError> {
         remove_if_there(dir)?;
-        counterpoint_policy::checkpoint::save(dir, &self.source, learner.model(), learner.flat(), Kind::Float)?;
+        match learner.adapted() {
+            Some(adapted) => directory::save_adapter(dir, &self.source, adapted, learner.flat())?,
+            None => directory::save(dir, &self.source, learner.model(), learner.flat(), Kind::Float)?,
+        }
         let state = dir.join(STATE);
         fs::create_dir(&state).map_err(LearnerError::io(&state))?;
         let OptimizerState { step, first, second } = learner.optimizer_state();
@@ -203,7 +211,14 @@ pub fn load(dir: &Path, device: Device) -> Result<LoadedCheckpoint, LearnerError
     let state = dir.join(STATE);
     let files = manifest::verify(dir, &state)?;
     let learner = read_learner_file(&state.join(LEARNER))?;
-    let (model, flat) = counterpoint_policy::checkpoint::load(dir, Kind::Float, device)?;
+    let (model, flat, lora) = if directory::is_adapter(dir) {
+        let model = ModelConfig::from_dir(dir)?;
+        let (lora, flat) = directory::load_adapter(dir, &model, device)?;
+        (model, flat, Some(lora))
+    } else {
+        let (model, flat) = directory::load(dir, Kind::Float, device)?;
+        (model, flat, None)
+    };
     let optimizer = read_optimizer(&state.join(OPTIMIZER), learner.optimizer_step, &flat)?;
     let mut extras = BTreeMap::new();
     for name in files.iter().filter_map(|file| file.strip_prefix(STATE)?.strip_prefix('/')) {
@@ -212,7 +227,7 @@ pub fn load(dir: &Path, device: Device) -> Result<LoadedCheckpoint, LearnerError
             extras.insert(name.to_owned(), fs::read(&path).map_err(LearnerError::io(path))?);
         }
     }
-    Ok(LoadedCheckpoint { path: dir.to_owned(), model, flat, optimizer, version: learner.version, extras })
+    Ok(LoadedCheckpoint { path: dir.to_owned(), model, flat, lora, optimizer, version: learner.version, extras })
 }
 
 fn read_learner_file(path: &Path) -> Result<LearnerFile, LearnerError> {

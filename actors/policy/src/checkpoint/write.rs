@@ -41,12 +41,7 @@ pub fn save(dir: &Path, source_dir: &Path, config: &ModelConfig, flat: &Tensor, 
     fs::create_dir(dir).map_err(io(dir))?;
     let write = || {
         write_config(&source_dir.join(CONFIG), &dir.join(CONFIG), name)?;
-        for name in COMPANIONS {
-            let source = source_dir.join(name);
-            if source.exists() {
-                write_synced(&dir.join(name), &fs::read(&source).map_err(io(&source))?)?;
-            }
-        }
+        copy_companions(source_dir, dir)?;
         write_weights(dir, config, flat, kind, dtype)?;
         File::open(dir).and_then(|opened| opened.sync_all()).map_err(io(dir))
     };
@@ -56,9 +51,20 @@ pub fn save(dir: &Path, source_dir: &Path, config: &ModelConfig, flat: &Tensor, 
     })
 }
 
+/// Copies what goes with the weights, as far as it is there.
+pub(super) fn copy_companions(source_dir: &Path, dir: &Path) -> Result<(), PolicyError> {
+    for name in COMPANIONS {
+        let source = source_dir.join(name);
+        if source.exists() {
+            write_synced(&dir.join(name), &fs::read(&source).map_err(io(&source))?)?;
+        }
+    }
+    Ok(())
+}
+
 /// Copies config.json, as it is unless it names another number format than the weights will have: then rewritten the way
 /// transformers writes it (keys sorted, two spaces).
-fn write_config(source: &Path, target: &Path, format: &str) -> Result<(), PolicyError> {
+pub(super) fn write_config(source: &Path, target: &Path, format: &str) -> Result<(), PolicyError> {
     let mut text = fs::read(source).map_err(io(source))?;
     let mut value: Value = serde_json::from_slice(&text).map_err(|e| file_error(source, format!("not JSON: {e}")))?;
     let mut changed = false;
@@ -75,7 +81,7 @@ fn write_config(source: &Path, target: &Path, format: &str) -> Result<(), Policy
     write_synced(target, &text)
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), PolicyError> {
+pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), PolicyError> {
     let write = || {
         let mut file = File::create_new(path)?;
         file.write_all(bytes)?;

@@ -5,6 +5,7 @@
 mod checkpoint;
 mod families;
 mod golden;
+mod lora;
 mod score;
 mod segments;
 mod tokenizer;
