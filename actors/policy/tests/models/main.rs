@@ -6,6 +6,7 @@ mod checkpoint;
 mod families;
 mod golden;
 mod lora;
+mod peft;
 mod score;
 mod segments;
 mod tokenizer;
