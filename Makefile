@@ -9,7 +9,7 @@ BIN := target/release/counterpoint
 # Idle OpenMP threads must sleep, not spin: two engines share the cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup build quickstart smollm2-model test lint bench-race bench-verify fuzz python-env clean
+.PHONY: help setup build quickstart smollm2-model smollm2 test lint bench-race bench-verify compare-objectives fuzz python-env bench-eval test-python clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,8 +26,14 @@ quickstart: build ## train a tiny policy on arithmetic until it is visibly bette
 smollm2-model: build ## fetch SmolLM2-135M-Instruct once (93 MB) and convert it to .cache/smollm2
 	@.ci/smollm2
 
+smollm2: smollm2-model ## teach SmolLM2-135M-Instruct one-digit sums (results in runs/smollm2; about ten minutes on two cores)
+	@$(BIN) run configs/smollm2.toml
+
 test: setup ## run all tests (no network, no GPU)
 	@COUNTERPOINT_STRICT=1 $(CARGO) test --release --locked --workspace
+
+test-python: build ## open what the program wrote in transformers and peft (fetches them, 0.3 GB, into .cache and the user's cache)
+	@environment=$$(.ci/python) && eval "$$environment" && $$PYTHON -m unittest discover -s tests/python
 
 lint: setup ## rustfmt, clippy with warnings as errors, cargo-deny where it is installed
 	@$(CARGO) fmt --all --check
@@ -46,6 +52,12 @@ bench-verify: build ## verdicts per second and the time of one, against math-ver
 	@test -x .venv/bin/python || python3 -m venv .venv
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r benches/verify-requirements.txt
 	@.venv/bin/python benches/verify.py
+
+compare-objectives: build ## the objectives side by side on the quickstart task: a table and benches/objectives.svg
+	@python3 benches/compare_objectives.py
+
+bench-eval: build python-env ## pass@1 by `counterpoint eval` and by transformers: same model, questions and settings
+	@.venv/bin/python benches/eval_parity.py
 
 FUZZ_SECONDS ?= 600
 fuzz: ## fuzz the maths verifier, FUZZ_SECONDS for each target (needs cargo-fuzz; see actors/verifier/fuzz/README.md)

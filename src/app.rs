@@ -3,14 +3,15 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
+use counterpoint_learner::objective::{self, Objective};
 use counterpoint_rollout::VerifierMsg;
 use counterpoint_verifier::{PoolArgs, Registry, Verifier, VerifierError};
 use ractor::Actor;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::cli;
 
-/// The whole program, with the verifiers that one's own `main` adds to the built-in ones.
+/// The whole program, with the verifiers and objectives that one's own `main` adds to the built-in ones.
 ///
 /// ```no_run
 /// # use std::process::ExitCode;
@@ -56,6 +57,20 @@ impl App {
         VerifierMsg: TryFrom<A::Msg>,
     {
         if let Err(error) = self.registry.register_actor(name, make) {
+            self.problem.get_or_insert(error.to_string());
+        }
+        self
+    }
+
+    /// Adds an objective, for `objective.name = "NAME"`; the factory gets `[objective.options]`. It is known to the whole
+    /// process. A name that is taken is reported by [`Self::main`].
+    #[must_use]
+    pub fn objective(
+        mut self,
+        name: &str,
+        factory: impl Fn(&Map<String, Value>) -> Result<Box<dyn Objective>, String> + Send + Sync + 'static,
+    ) -> Self {
+        if let Err(error) = objective::register(name, factory) {
             self.problem.get_or_insert(error.to_string());
         }
         self

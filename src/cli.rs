@@ -24,9 +24,11 @@ struct Cli {
 enum Command {
     /// Train; resumes by itself from the run directory.
     Run(RunArgs),
+    /// Train on given answers (supervised): the warm-up of a base model. Writes a model directory.
+    Sft(SftArgs),
     /// Validate a config, print it resolved, and estimate memory and flow.
     Check(ConfigArgs),
-    /// Measure pass@1, pass@k and mean@k of a model on questions with known answers.
+    /// Measure pass@1, pass@k, mean@k and majority@k of a model on questions with known answers, with their uncertainty.
     Eval(EvalArgs),
     /// Sample answers: JSONL prompts in, JSONL completions with log-probs out.
     Generate(GenerateArgs),
@@ -62,6 +64,19 @@ pub(crate) struct RunArgs {
     /// Start over: first remove what an earlier run wrote in the run directory, and nothing else.
     #[arg(long)]
     pub(crate) fresh: bool,
+}
+
+/// `sft`.
+#[derive(Debug, Args)]
+pub(crate) struct SftArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Directory to make; `DIR/latest` is the trained model.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Column of the answer's text in the data; by default the truth that a verifier would compare with.
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) response_column: Option<String>,
 }
 
 /// Where lines come from.
@@ -164,6 +179,22 @@ pub(crate) struct SamplingArgs {
     /// Logits are divided by this; 0 takes the likeliest token.
     #[arg(long, default_value_t = 1.0)]
     pub(crate) temperature: f64,
+    /// Only so many of the likeliest tokens may be drawn; 0: all.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) top_k: u32,
+    /// Only the likeliest tokens whose probabilities add up to this may be drawn; 1: all.
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
+    pub(crate) top_p: f64,
+    /// Only tokens at least this share as likely as the likeliest may be drawn; 0: all.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub(crate) min_p: f64,
+    /// Divides the positive and multiplies the negative logits of tokens that the prompt or the answer has already. It comes
+    /// first, then temperature, top-k, top-p and min-p; log-probs are of what all of them leave.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    pub(crate) repetition_penalty: f64,
+    /// Text that ends an answer, which is cut before it (its tokens stay); may be given several times.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) stop: Vec<String>,
     /// An answer that reaches this many tokens is cut off.
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub(crate) max_new_tokens: usize,
@@ -185,6 +216,9 @@ pub(crate) struct GenerateArgs {
     pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
+    /// Write each prompt's completions as soon as they are there, instead of in the order of the input.
+    #[arg(long)]
+    pub(crate) as_finished: bool,
     #[command(flatten)]
     pub(crate) input: InputArgs,
 }
@@ -204,24 +238,64 @@ pub(crate) struct EvalArgs {
     /// JSONL file of questions {"prompt", "answer"}.
     #[arg(long, value_name = "FILE", requires = "model")]
     pub(crate) data: Option<PathBuf>,
-    /// Kind of verifier [default: exact].
-    #[arg(long, value_name = "NAME", requires = "model")]
+    /// Kind of verifier, or a config file (*.toml) whose [verifier] section says everything [default: exact].
+    #[arg(long, value_name = "NAME|CONFIG", requires = "model")]
     pub(crate) verifier: Option<String>,
     /// "auto", "cpu", "cuda" or "cuda:INDEX" [default: auto].
     #[arg(long, requires = "model")]
     pub(crate) device: Option<String>,
+    #[command(flatten)]
+    pub(crate) sampling: EvalSampling,
+    /// Write every judged answer to this file, one JSON line each: prompt id, source, sample, text, answer, verdict, score,
+    /// tokens, log-probability, and why it ended.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) samples_out: Option<PathBuf>,
+    /// Go on with the file of --samples-out: what is answered there is not asked again. Model, questions and settings must
+    /// be those it was begun with. Without a file there it is begun.
+    #[arg(long, requires = "samples_out")]
+    pub(crate) resume: bool,
+}
+
+/// How `eval` samples; each option wins over the config's setting. Without a config, the defaults are those given.
+#[derive(Debug, Default, Args)]
+pub(crate) struct EvalSampling {
     /// Answers per question [default: 8].
-    #[arg(long, value_name = "K", requires = "model")]
+    #[arg(long, value_name = "K")]
     pub(crate) samples: Option<u32>,
     /// Logits are divided by this; 0 takes the likeliest token [default: 1].
-    #[arg(long, requires = "model")]
+    #[arg(long)]
     pub(crate) temperature: Option<f64>,
+    /// Only so many of the likeliest tokens may be drawn; 0: all [default: 0].
+    #[arg(long, value_name = "N")]
+    pub(crate) top_k: Option<u32>,
+    /// Only the likeliest tokens whose probabilities add up to this may be drawn; 1: all [default: 1].
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) top_p: Option<f64>,
+    /// Only tokens at least this share as likely as the likeliest may be drawn; 0: all [default: 0].
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) min_p: Option<f64>,
+    /// Makes tokens that the prompt or the answer has already less likely, where above 1 [default: 1].
+    #[arg(long, value_name = "FACTOR")]
+    pub(crate) repetition_penalty: Option<f64>,
+    /// Text that ends an answer, which is cut before it; may be given several times.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) stop: Vec<String>,
     /// An answer that reaches this many tokens is cut off [default: 128].
-    #[arg(long, value_name = "N", requires = "model")]
+    #[arg(long, value_name = "N")]
     pub(crate) max_new_tokens: Option<usize>,
-    /// Seed of the sampling noise [default: 0].
-    #[arg(long, requires = "model")]
+    /// A longer prompt is not asked and counts as wrong [default: 512].
+    #[arg(long, value_name = "N")]
+    pub(crate) max_prompt_tokens: Option<usize>,
+    /// Only the first so many questions.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Seed of the sampling noise; an answer depends on it, on the question's id and on the sample's number only
+    /// [default: 0].
+    #[arg(long)]
     pub(crate) seed: Option<u64>,
+    /// Sequences sampled at the same time [default: 256].
+    #[arg(long, value_name = "N")]
+    pub(crate) slots: Option<usize>,
 }
 
 /// Parses the command line, does what it says, and gives the exit code. Errors go to stderr, each on a line of its own.
@@ -240,6 +314,7 @@ pub fn main(registry: &Registry, arguments: impl IntoIterator<Item = OsString>) 
 fn dispatch(command: Command, registry: &Registry) -> Result<(), Failure> {
     match command {
         Command::Run(args) => commands::run::run(&args, registry),
+        Command::Sft(args) => commands::sft::run(&args, registry),
         Command::Check(args) => commands::check::run(&args, registry),
         Command::Eval(args) => commands::eval::run(&args, registry),
         Command::Generate(args) => commands::generate::run(&args),
@@ -268,6 +343,8 @@ mod tests {
         let accepts = |args: &[&str]| Cli::try_parse_from(["counterpoint", "eval"].iter().chain(args)).is_ok();
         assert!(accepts(&["a.toml", "eval.samples=2"]));
         assert!(accepts(&["--model", "m", "--data", "d.jsonl", "--samples", "4"]));
+        assert!(accepts(&["a.toml", "--samples", "4", "--stop", "a", "--stop", "b", "--samples-out", "s", "--resume"]));
+        assert!(!accepts(&["a.toml", "--resume"]));
         assert!(!accepts(&["--model", "m"]));
         assert!(!accepts(&["a.toml", "--model", "m", "--data", "d"]));
         assert!(!accepts(&[]));

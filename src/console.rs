@@ -64,6 +64,40 @@ impl Console {
     }
 }
 
+/// Counts what a command has done, with the time left, on stderr where that is a terminal and nowhere else.
+pub(crate) struct Counter(ProgressBar);
+
+impl Counter {
+    /// `done` of `total` were done before.
+    pub(crate) fn new(total: usize, done: usize, what: &'static str) -> Self {
+        let target =
+            if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg} | {elapsed} | {eta} left")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::with_draw_target(Some(total as u64), target).with_style(style).with_message(what);
+        bar.set_position(done as u64);
+        // What an earlier process did says nothing of this one's speed.
+        bar.reset_eta();
+        Self(bar)
+    }
+
+    /// One more is done.
+    pub(crate) fn add_one(&self) {
+        self.0.inc(1);
+    }
+
+    /// A line on stderr, above the count.
+    pub(crate) fn say(&self, line: &str) {
+        self.0.suspend(|| eprintln!("counterpoint: {}", printable(line)));
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
 fn new_bar() -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {wide_msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());

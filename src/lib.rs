@@ -12,12 +12,21 @@ pub mod console;
 pub mod data;
 pub mod error;
 pub mod http;
+mod lora;
 pub mod rundir;
 pub mod runtime;
 pub mod status;
 
 pub use app::App;
 pub use counterpoint_rollout::{Verdict, VoidReason};
+
+/// What an objective of one's own is made of.
+pub mod objective {
+    pub use counterpoint_learner::LearnerError;
+    pub use counterpoint_learner::objective::{Answer, Loss, Objective, Plan, Reduction, Tokens};
+    pub use counterpoint_policy::{Kind, Tensor};
+    pub use serde_json::{Map, Value};
+}
 
 /// What a verifier of one's own is made of, and a verifier actor of one's own.
 pub mod verifier {

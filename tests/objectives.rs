@@ -14,6 +14,12 @@ fn every_objective_trains_through_the_whole_runtime() {
         &["objective.name=dpo"],
         &["objective.name=contrast"],
         &["objective.name=rft", "objective.weight=one"],
+        &["learner.old_logprobs=decoupled", "objective.kl_coef=0.1", "objective.entropy_coef=0.01"],
+        &[
+            "learner.lr_scheduler_type=wsd",
+            "learner.grad_norm_by_layer=true",
+            "learner.weight_decay_groups={ embeddings = 0.0 }",
+        ],
     ] {
         let run = Run::new(&["run.max_steps=3", "eval.at_start=false"]);
         let summary = run.succeed(settings);

@@ -96,3 +96,23 @@ fn the_python_example_judges_lines_and_passes_the_self_test() {
     assert!(tested.status.success(), "{}{}", stdout(&tested), stderr(&tested));
     assert!(stdout(&tested).contains("ok    slow         2 with the expected verdict"), "{}", stdout(&tested));
 }
+
+#[test]
+fn an_objective_of_ones_own_drives_a_whole_run_and_its_options_are_checked() {
+    let run = Run::new(&[]);
+    let with = |settings: &[&str]| {
+        let mut command = example("cispo_objective");
+        command.args(["run", "tests/data/test.toml", "objective.name=cispo", "run.max_steps=3"]);
+        command.arg(format!("run.dir={}", run.dir().display())).args(settings);
+        output(command)
+    };
+    let refused = with(&["objective.options={ high = -1.0 }"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("objective.options: high: expected a number >= 0"), "{}", stderr(&refused));
+    let trained = with(&["objective.options={ high = 0.5 }"]);
+    assert_eq!(trained.status.code(), Some(0), "{}", stderr(&trained));
+    assert_eq!(run.summary()["steps"], 3);
+    for line in run.lines("metrics.jsonl") {
+        assert!(line["grad_norm"].as_f64().unwrap() > 0.0, "{line}");
+    }
+}

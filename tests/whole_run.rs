@@ -177,7 +177,7 @@ fn the_port_serves_metrics_health_and_status_during_the_run_and_its_last_words_m
 fn every_metric_of_the_table_is_in_a_real_exposition_and_promtool_has_no_complaint() {
     let shadow = ["verifier.name=watched", "verifier.define.watched.kind=shadow", "verifier.define.watched.of=exact"];
     let run = Run::new(&[&shadow[..], &["verifier.define.watched.shadow=math", "eval.every=3"]].concat());
-    run.succeed(&[]);
+    run.succeed(&["learner.grad_norm_by_layer=true"]);
     let exposition = run.read("metrics.prom");
     let families: Vec<&str> = exposition.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     for metric in counterpoint_rollout::telemetry::METRICS {

@@ -1,13 +1,14 @@
-//! `counterpoint generate`: JSONL prompts in, JSONL completions with log-probs out, in order, in flat memory.
+//! `counterpoint generate`: JSONL prompts in, JSONL completions with log-probs out, in flat memory.
 //!
 //! In: {"prompt"} (a text or chat messages) or {"messages"}, and optionally "id". Out: one line per completion:
-//! {"id", "sample", "text", "tokens", "logprobs", "finish"}. A completion depends on the seed, its prompt's id and its sample
+//! {"id", "sample", "text", "tokens", "logprobs", "finish"}, in the order of the input or as they finish. Log-probs are of the
+//! distribution really sampled from, every filter applied. A completion depends on the seed, its prompt's id and its sample
 //! number, and not on the other prompts.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::HashMap;
 
-use counterpoint_generator::{EngineOptions, OnSwap, Outcome, Request, Sampled, sample_all};
+use counterpoint_generator::{EngineOptions, Filters, OnSwap, Outcome, Request, Sampled, sample_all};
 use counterpoint_policy::Tokenizer;
 use counterpoint_rollout::{FinishReason, GroupId, Prompt, PromptContent};
 use serde::{Deserialize, Serialize};
@@ -48,7 +49,7 @@ struct Source<'a> {
     input: Input,
     tokenizer: &'a Tokenizer,
     sampling: &'a SamplingArgs,
-    asked: VecDeque<Asked>,
+    asked: HashMap<GroupId, Asked>,
     /// What ended the input early.
     failure: Option<Failure>,
     groups: u64,
@@ -62,18 +63,26 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
         max_prompt_tokens: sampling.max_prompt_tokens,
         max_new_tokens: sampling.max_new_tokens,
         temperature: sampling.temperature,
+        filters: Filters {
+            repetition_penalty: sampling.repetition_penalty,
+            top_k: sampling.top_k,
+            top_p: sampling.top_p,
+            min_p: sampling.min_p,
+        },
         on_swap: OnSwap::Keep,
         eos_tokens: tokenizer.eos_tokens().to_vec(),
+        stop: sampling.stop.clone(),
     };
     let Sampler { mut engine, tokenizer } = Sampler::load(&args.model.model, &args.model.device, options)?;
-    let source = Source { input, tokenizer: &tokenizer, sampling, asked: VecDeque::new(), failure: None, groups: 0 };
+    let source = Source { input, tokenizer: &tokenizer, sampling, asked: HashMap::new(), failure: None, groups: 0 };
     let source = RefCell::new(source);
     let mut output = Output::stdout();
     let requests = std::iter::from_fn(|| source.borrow_mut().next());
-    for outcome in sample_all(&mut engine, requests) {
+    let sampling_all = sample_all(&mut engine, requests);
+    for outcome in if args.as_finished { sampling_all.as_finished() } else { sampling_all } {
         let outcome = outcome.map_err(Failure::failed)?;
-        // Outcomes come in the order of the requests, one each.
-        let Some(asked) = source.borrow_mut().asked.pop_front() else { break };
+        // One outcome per request.
+        let Some(asked) = source.borrow_mut().asked.remove(&outcome.group()) else { break };
         match outcome {
             Outcome::Answered(sampled) => write(&mut output, &asked, &sampled)?,
             Outcome::Dropped { .. } => return Err(too_long(&source.borrow().input, &asked, sampling)),
@@ -106,7 +115,7 @@ impl Source<'_> {
             return Err("the prompt has no token".to_owned());
         }
         self.groups += 1;
-        self.asked.push_back(Asked { id: prompt.id, line: number, tokens: request.prompt.len() });
+        self.asked.insert(group, Asked { id: prompt.id, line: number, tokens: request.prompt.len() });
         Ok(request)
     }
 }

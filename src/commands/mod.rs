@@ -12,4 +12,5 @@ pub(crate) mod run;
 mod sampler;
 pub(crate) mod schema;
 pub(crate) mod score;
+pub(crate) mod sft;
 pub(crate) mod verify;

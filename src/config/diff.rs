@@ -9,7 +9,8 @@ use super::document::join;
 
 /// Keys (or sections, with a final dot) that do not change what is learned from here on. `run.dir` is only where the run
 /// lies, which a move changes.
-const FREE: &[&str] = &["run.dir", "run.max_steps", "run.target_accuracy", "run.stall_seconds", "telemetry.", "eval."];
+const FREE: &[&str] =
+    &["run.dir", "run.max_steps", "run.target_accuracy", "run.stall_seconds", "telemetry.", "eval.", "checkpoint."];
 
 /// One message per setting that differs from the recorded ones and must not; none if the run may be resumed.
 pub fn refuse_changes(recorded: &Config, wanted: &Config) -> Vec<String> {
@@ -58,6 +59,7 @@ mod tests {
         wanted.run.max_steps += 1;
         wanted.run.target_accuracy = Some(0.5);
         wanted.telemetry.port = 0;
+        wanted.checkpoint.keep += 1;
         assert!(refuse_changes(&recorded, &wanted).is_empty());
         wanted.run.seed = 9;
         wanted.data.id_column = Some("id".into());

@@ -6,9 +6,11 @@ const TRAINING_SAMPLES_WITH_TEMPERATURE_ONLY: &str = "training samples with temp
 
 /// (name, what to do instead), names in lower case. From TRL's GRPOConfig, verl's and OpenRLHF's settings.
 const ELSEWHERE: &[(&str, &str)] = &[
-    ("beta", "there is no KL penalty yet: leave it out"),
-    ("kl_coef", "there is no KL penalty yet: leave it out"),
-    ("kl_loss_coef", "there is no KL penalty yet: leave it out"),
+    ("beta", "use objective.kl_coef for a KL penalty, objective.beta for dpo"),
+    ("kl_coef", "use objective.kl_coef"),
+    ("kl_loss_coef", "use objective.kl_coef"),
+    ("entropy_coeff", "use objective.entropy_coef"),
+    ("lr_min_ratio", "use learner.min_lr_ratio"),
     // These two are taken under [feed]; elsewhere they are told their place.
     ("group_size", "use feed.answers_per_prompt"),
     ("num_generations", "use feed.answers_per_prompt"),
@@ -40,6 +42,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("sync_interval", "use weight_sync.every (optimiser steps between two publications)"),
     ("staleness_threshold", "use replay.max_staleness (optimiser steps)"),
     ("max_head_offpolicyness", "use replay.max_staleness (optimiser steps)"),
+    ("stop_strings", "use generator.stop"),
+    ("stop_sequences", "use generator.stop"),
     ("reward_funcs", "use verifier.name"),
     ("reward_model", "use verifier.name"),
     (

@@ -24,7 +24,19 @@ pub struct Inputs {
 
 /// Fingerprints of a config's model and training data (the evaluation data may change).
 pub fn fingerprint(config: &Config) -> Result<Inputs, RunDirError> {
-    let dir = &config.model.path;
+    Ok(Inputs { model: model(&config.model.path)?, train: training(config)? })
+}
+
+/// One fingerprint of all files of a model directory.
+pub(crate) fn model_digest(dir: &Path) -> Result<String, RunDirError> {
+    let mut hasher = blake3::Hasher::new();
+    for (name, digest) in model(dir)? {
+        hasher.update(format!("{name} {digest}\n").as_bytes());
+    }
+    Ok(hasher.finalize().to_hex()[..32].to_owned())
+}
+
+fn model(dir: &Path) -> Result<BTreeMap<String, String>, RunDirError> {
     let mut model = BTreeMap::new();
     for entry in std::fs::read_dir(dir).map_err(at(dir))? {
         let path = entry.map_err(at(dir))?.path();
@@ -34,7 +46,7 @@ pub fn fingerprint(config: &Config) -> Result<Inputs, RunDirError> {
             model.insert(name, digest(&path)?);
         }
     }
-    Ok(Inputs { model, train: training(config)? })
+    Ok(model)
 }
 
 /// One file's digest, or that of all names and digests; a task is a function of its options, which the config records.

@@ -14,12 +14,12 @@ pub struct JsonLines {
 }
 
 impl JsonLines {
-    pub(super) fn open(path: &Path) -> Result<Self, RunDirError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, RunDirError> {
         let file = OpenOptions::new().append(true).create(true).open(path).map_err(at(path))?;
         Ok(Self { path: path.to_owned(), file })
     }
 
-    pub(super) fn append(&mut self, line: &impl Serialize) -> Result<(), RunDirError> {
+    pub(crate) fn append(&mut self, line: &impl Serialize) -> Result<(), RunDirError> {
         let text = serde_json::to_string(line).map_err(|e| at(&self.path)(e.into()))? + "\n";
         self.file.write_all(text.as_bytes()).map_err(at(&self.path))
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use counterpoint_rollout::VersionSpan;
-use counterpoint_rollout::contract::StepReport;
+use counterpoint_rollout::contract::{RATE_BARS, StepReport};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -23,9 +23,26 @@ pub struct StepLine {
     pub truncated_share: f64,
     /// Answers judged since the previous step.
     pub answers_judged: u64,
+    /// What became of the groups judged since the previous step, and how hard they were.
+    pub judged: JudgedGroups,
     /// What the step measured, its fields beside the others.
     #[serde(flatten)]
     pub report: StepReport,
+}
+
+/// Groups judged between two steps. Only the mixed ones are trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JudgedGroups {
+    /// With right and wrong answers: used, now or later.
+    pub mixed: u64,
+    /// Not used: every answer has the same score, and is right.
+    pub all_right: u64,
+    /// Not used: every answer has the same score, and is not right.
+    pub all_wrong: u64,
+    /// A verdict is void, which tells nothing of the answer: used if `replay.on_void` says so and the rest is mixed.
+    pub void: u64,
+    /// All but the void ones by rate: bar i counts those with i/10 <= r̂ < (i+1)/10, the last one r̂ = 1 too.
+    pub rates: [u64; RATE_BARS],
 }
 
 /// A line of eval.jsonl: one evaluation.
@@ -83,6 +100,9 @@ pub struct Summary {
     pub error: Option<String>,
     /// Optimiser steps done.
     pub steps: u64,
+    /// Steps among them that changed nothing (`learner.on_not_finite = "skip"`).
+    #[serde(default)]
+    pub steps_skipped: u64,
     /// Version of the final weights.
     pub policy_version: u64,
     /// Accuracy before training; none without evaluations.

@@ -10,6 +10,7 @@
 //! | `address` | where the status server listens |
 //! | `summary.json` | how the run ended; absent while it has not |
 //! | `checkpoints/` | the checkpointer's |
+//! | `not-finite-vN.json` | the learner's: the batch whose step from version N ended the run |
 //!
 //! `config.toml`, `inputs.json`, `metrics.prom`, `address` and `summary.json` are written beside and renamed: complete or
 //! absent. A line of a JSONL file is one write; a torn last line, after a crash, goes with [`RunDir::truncate_to`], which
@@ -27,9 +28,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, refuse_changes};
 
+pub(crate) use fingerprint::model_digest;
 pub use fingerprint::{Inputs, fingerprint};
 pub use jsonl::JsonLines;
-pub use lines::{EvalLine, LedgerSummary, RunStatus, SampleLine, StepLine, Summary};
+pub use lines::{EvalLine, JudgedGroups, LedgerSummary, RunStatus, SampleLine, StepLine, Summary};
 
 const LOCK: &str = "lock";
 const CONFIG: &str = "config.toml";
@@ -37,7 +39,8 @@ const INPUTS: &str = "inputs.json";
 const SUMMARY: &str = "summary.json";
 const ADDRESS: &str = "address";
 const EXPOSITION: &str = "metrics.prom";
-const JSONL: [&str; 3] = ["metrics.jsonl", "samples.jsonl", "eval.jsonl"];
+const EVAL: &str = "eval.jsonl";
+const JSONL: [&str; 3] = ["metrics.jsonl", "samples.jsonl", EVAL];
 const CHECKPOINTS: &str = "checkpoints";
 
 /// The first line of `config.toml`, by which a directory is known as a run's.
@@ -169,6 +172,13 @@ impl RunDir {
         self.eval.append(line)
     }
 
+    /// The evaluations that are written there; a torn line is none.
+    pub fn evaluations(&self) -> Result<Vec<EvalLine>, RunDirError> {
+        let path = self.path.join(EVAL);
+        let text = std::fs::read(&path).map_err(at(&path))?;
+        Ok(text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
+    }
+
     /// Makes all lines durable and gives the lengths of the files: what a checkpoint records.
     pub fn lengths(&mut self) -> Result<Lengths, RunDirError> {
         Ok(Lengths { metrics: self.metrics.sync()?, samples: self.samples.sync()?, eval: self.eval.sync()? })
@@ -258,10 +268,25 @@ fn remove_what_runs_write(dir: &Path) -> Result<(), RunDirError> {
     for name in JSONL.iter().chain(&[INPUTS, SUMMARY, ADDRESS, EXPOSITION]) {
         remove(&dir.join(name))?;
     }
+    remove_saved_batches(dir)?;
     remove_checkpoints(&dir.join(CHECKPOINTS))
 }
 
-/// Removes `step-NUMBER` directories, complete or not, and the link `latest`; then the folder, if nothing else is in it.
+/// Removes `not-finite-vNUMBER.json`.
+fn remove_saved_batches(dir: &Path) -> Result<(), RunDirError> {
+    for entry in std::fs::read_dir(dir).map_err(at(dir))? {
+        let path = entry.map_err(at(dir))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let number = name.strip_prefix("not-finite-v").and_then(|rest| rest.strip_suffix(".json"));
+        if number.is_some_and(|number| number.parse::<u64>().is_ok()) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes `step-NUMBER` directories, complete or not, and the links `latest` and `best` with what is recorded of it; then
+/// the folder, if nothing else is in it.
 fn remove_checkpoints(root: &Path) -> Result<(), RunDirError> {
     let entries = match std::fs::read_dir(root) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -275,7 +300,7 @@ fn remove_checkpoints(root: &Path) -> Result<(), RunDirError> {
         let number = plain.strip_prefix("step-");
         if number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())) && !path.is_symlink() {
             std::fs::remove_dir_all(&path).map_err(at(&path))?;
-        } else if name == "latest" && path.is_symlink() {
+        } else if matches!(plain, "latest" | "best") && path.is_symlink() || plain == "best.json" {
             remove(&path)?;
         }
     }

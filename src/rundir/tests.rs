@@ -20,6 +20,7 @@ fn step(step: u64) -> StepLine {
         pass_rate: 0.5,
         truncated_share: 0.0,
         answers_judged: 7,
+        judged: JudgedGroups::default(),
         report: StepReport::default(),
     }
 }
@@ -29,6 +30,7 @@ fn summary() -> Summary {
         status: RunStatus::Done,
         error: None,
         steps: 3,
+        steps_skipped: 0,
         policy_version: 3,
         accuracy_start: None,
         accuracy_end: Some(0.5),
@@ -109,14 +111,21 @@ fn fresh_removes_what_runs_write_and_nothing_else() {
     run.summary(&summary()).unwrap();
     run.exposition("x 1\n").unwrap();
     std::fs::write(config.run.dir.join("notes.txt"), "mine").unwrap();
+    std::fs::write(config.run.dir.join("not-finite-v12.json"), "{}").unwrap();
     for name in ["step-000010", "step-000020.tmp", "step-mine"] {
         std::fs::create_dir_all(run.checkpoints().join(name).join("state")).unwrap();
     }
-    std::os::unix::fs::symlink("step-000010", run.checkpoints().join("latest")).unwrap();
+    for link in ["latest", "best"] {
+        std::os::unix::fs::symlink("step-000010", run.checkpoints().join(link)).unwrap();
+    }
+    for record in ["best.json", "best.json.tmp"] {
+        std::fs::write(run.checkpoints().join(record), "{}").unwrap();
+    }
     drop(run);
     let run = RunDir::open(&config, &Inputs::default(), true).unwrap();
     assert!(run.previous().is_none());
     assert!(!config.run.dir.join("metrics.prom").exists());
+    assert!(!config.run.dir.join("not-finite-v12.json").exists());
     assert_eq!(std::fs::read_to_string(config.run.dir.join("notes.txt")).unwrap(), "mine");
     let left: Vec<_> = std::fs::read_dir(run.checkpoints()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, ["step-mine"]);
@@ -164,4 +173,19 @@ fn a_changed_model_or_data_file_changes_its_fingerprint() {
     std::fs::write(config.model.path.join("config.json"), "{ }").unwrap();
     std::fs::write(&train, "b").unwrap();
     assert_eq!(fingerprint(&config).unwrap().differences(&before).len(), 2);
+}
+
+#[test]
+fn evaluations_are_read_back_and_a_torn_line_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let mut run = RunDir::open(&config, &Inputs::default(), false).unwrap();
+    assert_eq!(run.evaluations().unwrap(), []);
+    let details = serde_json::json!({"answers": 64});
+    let line = EvalLine { step: 7, policy_version: 7, seconds_training: 1.5, accuracy: 0.25, details };
+    run.eval(&line).unwrap();
+    let path = config.run.dir.join("eval.jsonl");
+    let torn = std::fs::read_to_string(&path).unwrap() + "{\"step\": 8, \"policy_ver";
+    std::fs::write(&path, torn).unwrap();
+    assert_eq!(run.evaluations().unwrap(), [line]);
 }

@@ -4,16 +4,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use counterpoint_generator::EvalReport;
-use counterpoint_rollout::contract::LearnerEvent;
+use counterpoint_rollout::contract::{LearnerEvent, rate_bar};
 use counterpoint_rollout::{PolicyVersion, ScoredGroup, Verdict, clock, telemetry};
 use serde::{Deserialize, Serialize};
 
+use super::card::{Card, Evaluation, Progress};
 use super::clock::TrainingClock;
 use super::conductor::Ending;
 use super::counters;
 use super::supervisor::Role;
 use crate::http::Exporter;
-use crate::rundir::{EvalLine, LedgerSummary, RunDir, RunDirError, RunStatus, SampleLine, StepLine, Summary};
+use crate::rundir::{
+    EvalLine, JudgedGroups, LedgerSummary, RunDir, RunDirError, RunStatus, SampleLine, StepLine, Summary,
+};
 use crate::status::{Phase, StatusBoard};
 
 /// What goes on over a resume.
@@ -26,6 +29,9 @@ pub(crate) struct Carried {
     pub(crate) max_staleness: u64,
     /// The version that the newest evaluation saw.
     pub(crate) evaluated: Option<PolicyVersion>,
+    /// What every evaluation found, by the version that it saw.
+    #[serde(default)]
+    pub(crate) evaluations: BTreeMap<u64, Evaluation>,
 }
 
 /// See the module's first line.
@@ -42,6 +48,9 @@ pub(crate) struct Books {
     max_staleness: u64,
     /// The version that the newest evaluation saw; none is evaluated twice.
     pub(crate) evaluated: Option<PolicyVersion>,
+    evaluations: BTreeMap<u64, Evaluation>,
+    /// What the model cards of this run's checkpoints say; none before the run is prepared.
+    pub(crate) card: Option<Card>,
     steps: u64,
     since_step: Judged,
     samples_per_step: u32,
@@ -56,6 +65,22 @@ struct Judged {
     right: f64,
     truncated: u64,
     samples: u32,
+    groups: JudgedGroups,
+}
+
+impl JudgedGroups {
+    fn count(&mut self, scored: &ScoredGroup) {
+        let Some(rate) = scored.rate().filter(|_| !scored.any_void()) else {
+            self.void += 1;
+            return;
+        };
+        self.rates[rate_bar(f64::from(rate))] += 1;
+        match scored.mixed() {
+            true => self.mixed += 1,
+            false if rate > 0.5 => self.all_right += 1,
+            false => self.all_wrong += 1,
+        }
+    }
 }
 
 impl Books {
@@ -72,6 +97,8 @@ impl Books {
             accuracy_start: carried.accuracy_start,
             max_staleness: carried.max_staleness,
             evaluated: carried.evaluated,
+            evaluations: carried.evaluations.clone(),
+            card: None,
             dir,
             board,
             exporter,
@@ -92,6 +119,7 @@ impl Books {
     /// A group was judged, whatever became of it.
     pub(crate) fn scored(&mut self, scored: &ScoredGroup) {
         let judged = &mut self.since_step;
+        judged.groups.count(scored);
         for (completion, verdict) in scored.group.completions.iter().zip(&scored.verdicts) {
             judged.answers += 1;
             judged.right += f64::from(verdict.score().unwrap_or(0.0));
@@ -140,6 +168,7 @@ impl Books {
             pass_rate,
             truncated_share,
             answers_judged: judged.answers,
+            judged: judged.groups,
             report: (*event.report).clone(),
         };
         self.write(|dir| dir.step(&line));
@@ -155,6 +184,8 @@ impl Books {
     pub(crate) fn evaluated(&mut self, report: &EvalReport) {
         self.accuracy = Some(report.accuracy);
         self.evaluated = Some(report.policy_version);
+        let found = Evaluation { accuracy: report.accuracy, answers: report.answers };
+        self.evaluations.insert(report.policy_version.0, found);
         if report.policy_version.0 == 0 {
             self.accuracy_start.get_or_insert(report.accuracy);
         }
@@ -192,6 +223,32 @@ impl Books {
         *count
     }
 
+    /// How well each version did that was evaluated.
+    pub(crate) fn evaluations(&self) -> BTreeMap<PolicyVersion, f64> {
+        self.evaluations.iter().map(|(version, found)| (PolicyVersion(*version), found.accuracy)).collect()
+    }
+
+    /// Whether the version was evaluated and did better than any before it.
+    pub(crate) fn is_best(&self, version: PolicyVersion) -> bool {
+        self.evaluations.get(&version.0).is_some_and(|found| {
+            version.0 > 0 && self.evaluations.range(..version.0).all(|(_, earlier)| earlier.accuracy < found.accuracy)
+        })
+    }
+
+    /// The model card of a checkpoint that is written now.
+    pub(crate) fn model_card(&self) -> Option<String> {
+        let text = self.exporter.render();
+        let count = |name: &str| counters::total(&text, name, &[]) as u64;
+        self.card.as_ref().map(|card| {
+            card.render(&Progress {
+                steps: self.steps,
+                tokens_generated: count("counterpoint_generated_tokens_total"),
+                tokens_trained: count("counterpoint_trained_tokens_total"),
+                evaluations: &self.evaluations,
+            })
+        })
+    }
+
     /// What a checkpoint must carry beside the learner's state and the replay's cut: file name and content.
     pub(crate) fn carried_over(&mut self) -> Result<Vec<(String, Vec<u8>)>, String> {
         let carried = Carried {
@@ -201,6 +258,7 @@ impl Books {
             accuracy: self.accuracy,
             max_staleness: self.max_staleness,
             evaluated: self.evaluated,
+            evaluations: self.evaluations.clone(),
         };
         let counters = counters::counters(&self.exporter.render());
         let lengths = self.dir.lengths().map_err(|e| e.to_string())?;
@@ -250,6 +308,7 @@ impl Books {
             status,
             error: ended.as_ref().err().cloned(),
             steps: self.steps,
+            steps_skipped: count("counterpoint_steps_skipped_total"),
             policy_version: self.steps,
             accuracy_start: self.accuracy_start,
             accuracy_end: self.accuracy,

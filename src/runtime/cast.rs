@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use counterpoint_generator::{EvaluatorStart, GeneratorStart};
 use counterpoint_learner::{CheckpointStore, EngineSettings, LearnerArgs, LearnerSetup};
-use counterpoint_policy::{Kind, Snapshot, Tokenizer};
+use counterpoint_policy::{Kind, Snapshot, Tensor, Tokenizer, checkpoint};
 use counterpoint_replay::ReplayArgs;
-use counterpoint_rollout::{Prompt, PromptSet};
+use counterpoint_rollout::{PolicyVersion, Prompt, PromptSet};
 use counterpoint_verifier::{Home, PoolArgs, StartVerifier, Verifier};
 
 use super::prepare::Resumed;
@@ -36,6 +36,7 @@ pub(super) fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Ca
     let shares = threads::share(&config);
     tracing::info!("CPU threads: {} for the learner, {} for each generator", shares.learner, shares.generator);
     let snapshot = Arc::new(snapshot(&resumed)?);
+    let reference = reference(&config, &resumed, &snapshot)?;
     let setup = LearnerSetup {
         model: resumed.model,
         flat: resumed.flat,
@@ -46,6 +47,7 @@ pub(super) fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Ca
         objective: config.objective.clone(),
         temperature: config.generator.temperature,
         total_steps: Some(config.run.max_steps),
+        reference,
     };
     Ok(Cast {
         replay: replay(&config, prompts, resumed.cut),
@@ -80,6 +82,22 @@ fn snapshot(resumed: &Resumed) -> Result<Snapshot, Failure> {
     Snapshot::new(Arc::clone(&resumed.model), version, copy).map_err(Failure::failed)
 }
 
+/// The weights that the run began with, whatever it goes on from, where the objective keeps near to them. `present`: those of
+/// the version that it goes on from.
+fn reference(config: &Config, resumed: &Resumed, present: &Snapshot) -> Result<Option<Tensor>, Failure> {
+    if config.objective.kl_coef == 0.0 {
+        return Ok(None);
+    }
+    if let Some(adapted) = &resumed.lora {
+        return Ok(Some(adapted.base().shallow_clone()));
+    }
+    if present.version() == PolicyVersion(0) {
+        return Ok(Some(present.flat().shallow_clone()));
+    }
+    let (_, flat) = checkpoint::load(&config.model.path, Kind::Float, resumed.flat.device()).map_err(Failure::usage)?;
+    Ok(Some(flat))
+}
+
 fn replay(config: &Arc<Config>, prompts: Arc<dyn PromptSet>, resume: Option<counterpoint_replay::Cut>) -> MakeReplay {
     let config = Arc::clone(config);
     Box::new(move |observer| ReplayArgs {
@@ -100,6 +118,7 @@ fn learner(config: &Config, setup: LearnerSetup, checkpoints: CheckpointStore, s
         publish_every: config.weight_sync.every,
         snapshot_kind: Kind::Float,
         checkpoints,
+        inspect: Some(config.run.dir.clone()),
     };
     Box::new(move |links| LearnerArgs {
         setup,

@@ -185,7 +185,8 @@ impl Conductor {
                 return Ok(Some(ending));
             }
         }
-        if self.config.checkpoint.due(step) {
+        let best = self.config.checkpoint.save_best && self.books.is_best(self.version);
+        if best || self.config.checkpoint.due(step) {
             self.checkpoint().await?;
         }
         self.stage.proceed()?;

@@ -2,6 +2,7 @@
 
 mod ask;
 mod books;
+mod card;
 mod cast;
 mod clock;
 mod conductor;

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use counterpoint_learner::{CheckpointStore, LoadedCheckpoint, checkpoint};
 use counterpoint_policy::{Adapted, Device, Kind, ModelConfig, Tensor, Tokenizer, device};
 use counterpoint_replay::Cut;
-use counterpoint_rollout::{PolicyVersion, telemetry};
+use counterpoint_rollout::{PolicyVersion, PromptSet, telemetry};
 use counterpoint_verifier::Registry;
 use serde::de::DeserializeOwned;
 
 use super::books::{Books, Carried};
+use super::card::{self, Card, Evaluation};
 use super::cast::{Parts, cast};
 use super::counters::{self, Counter};
 use super::stage::Cast;
@@ -20,7 +21,8 @@ use crate::config::Config;
 use crate::data;
 use crate::error::Failure;
 use crate::http::{self, Bound, Exporter, Server};
-use crate::rundir::{Lengths, RunDir, RunDirError, RunStatus, fingerprint};
+use crate::lora::adapted;
+use crate::rundir::{EvalLine, Lengths, RunDir, RunDirError, RunStatus, fingerprint};
 use crate::status::{Status, StatusBoard};
 
 /// A run that can start.
@@ -47,6 +49,13 @@ pub(crate) fn prepare(config: Config, registry: &Registry, fresh: bool) -> Resul
     // The evaluator holds its questions; of a larger set it asks the first `eval.limit`.
     let limit = config.eval.limit.unwrap_or(usize::MAX);
     let held_out = data.held_out.map(|questions| questions.first(limit)).transpose().map_err(Failure::usage)?;
+    let questions = card::Questions {
+        train: data.train.len(),
+        held_out: held_out.as_ref().map_or(0, Vec::len),
+        report: &data.report,
+        eval_report: data.eval_report.as_ref(),
+    };
+    let card = Card::new(&config, &questions);
     let prompts = Arc::new(data.train);
     let inputs = fingerprint(&config).map_err(of_directory)?;
     let dir = RunDir::open(&config, &inputs, fresh).map_err(of_directory)?;
@@ -74,8 +83,9 @@ pub(crate) fn prepare(config: Config, registry: &Registry, fresh: bool) -> Resul
             return Err(failure);
         }
     };
-    let Materials { tokenizer, store, resumed } = materials;
+    let Materials { tokenizer, store, mut resumed } = materials;
     let mut dir = dir;
+    resumed.recall(&dir.evaluations().map_err(of_directory)?);
     dir.truncate_to(&resumed.lengths).map_err(of_directory)?;
     counters::restore(&resumed.counters);
     let version = resumed.version();
@@ -87,6 +97,7 @@ pub(crate) fn prepare(config: Config, registry: &Registry, fresh: bool) -> Resul
     let mut books =
         Books::new(dir, board, exporter.clone(), resumed.carried.clone(), config.telemetry.samples_per_step);
     books.resume_at(version.0);
+    books.card = Some(card);
     let cast = cast(&config, resumed, Parts { prompts, held_out, verifier, start_verifier, tokenizer, store })?;
     Ok(Some(Prepared { config, cast, books, server, exporter, version }))
 }
@@ -100,8 +111,8 @@ struct Materials {
 
 fn materials(config: &Config, dir: &RunDir) -> Result<Materials, Failure> {
     let device = device::choose(&config.run.device).map_err(Failure::usage)?;
-    let store = CheckpointStore::open(&dir.checkpoints(), &config.model.path, config.checkpoint.keep)
-        .map_err(Failure::failed)?;
+    let store =
+        CheckpointStore::open(&dir.checkpoints(), &config.model.path, &config.checkpoint).map_err(Failure::failed)?;
     let loaded = checkpoint::load_latest(&dir.checkpoints(), device).map_err(Failure::failed)?;
     let tokenizer = Tokenizer::from_dir(&config.model.path).map_err(Failure::usage)?;
     Ok(Materials { tokenizer, store, resumed: Resumed::from(loaded, config, device)? })
@@ -194,6 +205,17 @@ impl Resumed {
         })
     }
 
+    /// Takes up evaluations of versions up to this one that ended after its checkpoint was written: the lines are about to
+    /// go, but the best checkpoint may be one of theirs.
+    fn recall(&mut self, lines: &[EvalLine]) {
+        let version = self.version().0;
+        for line in lines.iter().filter(|line| line.policy_version <= version) {
+            let answers = line.details.get("answers").and_then(serde_json::Value::as_u64).unwrap_or_default();
+            let found = Evaluation { accuracy: line.accuracy, answers };
+            self.carried.evaluations.entry(line.policy_version).or_insert(found);
+        }
+    }
+
     pub(super) fn version(&self) -> PolicyVersion {
         self.checkpoint.unwrap_or_default()
     }
@@ -202,22 +224,6 @@ impl Resumed {
 fn load_model(config: &Config, device: Device) -> Result<(Arc<ModelConfig>, Tensor), Failure> {
     let loaded = counterpoint_policy::checkpoint::load(&config.model.path, Kind::Float, device);
     loaded.map(|(model, flat)| (Arc::new(model), flat)).map_err(Failure::usage)
-}
-
-/// The frozen model with room for the adapter that the settings ask for, if they do.
-fn adapted(
-    config: &Config,
-    model: &Arc<ModelConfig>,
-    base: impl FnOnce() -> Result<Tensor, Failure>,
-) -> Result<Option<Adapted>, Failure> {
-    if !config.lora.enabled() {
-        return Ok(None);
-    }
-    let adapted = Adapted::new(Arc::clone(model), base()?, config.lora.clone(), config.run.seed);
-    let adapted = adapted.map_err(Failure::usage)?;
-    let (trained, all) = (adapted.layout().numel(), model.parameters());
-    tracing::info!("LoRA: {trained} parameters are trained, {all} are frozen");
-    Ok(Some(adapted))
 }
 
 fn extra<T: DeserializeOwned>(extras: &BTreeMap<String, Vec<u8>>, name: &str, checkpoint: &Path) -> Result<T, Failure> {

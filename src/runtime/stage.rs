@@ -9,7 +9,7 @@ use counterpoint_generator::{
     EvalReport, Evaluate, EvaluatorActor, EvaluatorMsg, EvaluatorStart, GeneratorActor, GeneratorActorMsg,
     GeneratorStart,
 };
-use counterpoint_learner::{Extra, LearnerActor, LearnerActorMsg, LearnerArgs, SaveState};
+use counterpoint_learner::{Additions, Extra, LearnerActor, LearnerActorMsg, LearnerArgs, SaveState};
 use counterpoint_policy::{LoadWeights, Snapshot};
 use counterpoint_replay::{Cut, ReplayActor, ReplayArgs, ReplayMsg};
 use counterpoint_rollout::contract::{GeneratorEvent, LearnerEvent, LearnerMsg, ReplayEvent};
@@ -264,8 +264,9 @@ impl Stage {
         let mut extras = books.carried_over()?;
         extras.push(("replay.json".to_owned(), serde_json::to_vec(&cut).map_err(|e| format!("replay.json: {e}"))?));
         let extras = extras.into_iter().map(|(name, bytes)| Extra { name, bytes }).collect();
+        let additions = Additions { extras, card: books.model_card(), evaluations: books.evaluations() };
         let (reply, answer) = ask::reply();
-        tell(&self.learner, LearnerActorMsg::SaveState(SaveState { version, extras, reply }))?;
+        tell(&self.learner, LearnerActorMsg::SaveState(SaveState { version, additions, reply }))?;
         let written = ask::answer(answer, &format!("the checkpoint of {version}"), self.patience).await?;
         written.map_err(|e| format!("the checkpoint of {version} could not be written: {e}"))
     }

@@ -2,7 +2,7 @@ use counterpoint_policy::{Threads, Tokenizer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{EngineOptions, OnSwap};
+use crate::{EngineOptions, Filters, OnSwap};
 
 /// Section `[generator]`: who samples the answers that are trained, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +26,9 @@ pub struct GeneratorConfig {
     /// What happens to running answers when new weights arrive: `keep` (they go on with the new weights on the cache they
     /// have) or `drain` (they finish with the old ones, and nothing starts meanwhile). Default: `keep`.
     pub on_swap: OnSwap,
+    /// Texts that end an answer, as the token does that ends a sequence: with the token that completes one of them, which is
+    /// still trained; the verifier sees the text before it. Special tokens are no text. Default: none.
+    pub stop: Vec<String>,
 }
 
 impl Default for GeneratorConfig {
@@ -38,6 +41,7 @@ impl Default for GeneratorConfig {
             slots: 256,
             threads: Threads::AUTO,
             on_swap: OnSwap::Keep,
+            stop: Vec::new(),
         }
     }
 }
@@ -58,6 +62,7 @@ impl GeneratorConfig {
         if !(self.temperature > 0.0 && self.temperature.is_finite()) {
             errors.push(format!("generator.temperature: must be > 0, got {}", self.temperature));
         }
+        check_stop("generator.stop", &self.stop, errors);
     }
 
     /// How a generator's engine samples for training.
@@ -67,9 +72,17 @@ impl GeneratorConfig {
             max_prompt_tokens: self.max_prompt_tokens,
             max_new_tokens: self.max_new_tokens,
             temperature: self.temperature,
+            filters: Filters::default(),
             on_swap: self.on_swap,
             eos_tokens: tokenizer.eos_tokens().to_vec(),
+            stop: self.stop.clone(),
         }
+    }
+}
+
+fn check_stop(key: &str, stop: &[String], errors: &mut Vec<String>) {
+    if stop.iter().any(String::is_empty) {
+        errors.push(format!("{key}: a stop string must not be empty"));
     }
 }
 
@@ -94,6 +107,17 @@ pub struct EvalConfig {
     pub samples: u32,
     /// Logits are divided by this; 0 takes the likeliest token, and then one sample is enough. Default: 1.0.
     pub temperature: f64,
+    /// Only so many of the likeliest tokens may be drawn; 0: all. Default: 0.
+    pub top_k: u32,
+    /// Only the likeliest tokens whose probabilities add up to this may be drawn; 1: all. Default: 1.0.
+    pub top_p: f64,
+    /// Only tokens at least this share as likely as the likeliest may be drawn; 0: all. Default: 0.0.
+    pub min_p: f64,
+    /// Divides the positive and multiplies the negative logits of tokens that the prompt or the answer has already; 1 changes
+    /// nothing. It comes first, then temperature, top_k, top_p and min_p, as in transformers. Default: 1.0.
+    pub repetition_penalty: f64,
+    /// Texts that end an answer; see `generator.stop`. Default: as there.
+    pub stop: Option<Vec<String>>,
     /// `pause` (training stands still, and its clock with it) or `overlap`. Default: `pause`.
     pub mode: EvalMode,
     /// Tokens after which an answer is cut off. Default: as `generator.max_new_tokens`.
@@ -112,6 +136,11 @@ impl Default for EvalConfig {
             every: 10,
             samples: 8,
             temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            stop: None,
             mode: EvalMode::Pause,
             max_new_tokens: None,
             limit: None,
@@ -130,6 +159,8 @@ impl EvalConfig {
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
             errors.push(format!("eval.temperature: must be >= 0, got {}", self.temperature));
         }
+        errors.extend(self.filters().problems().into_iter().map(|(key, what)| format!("eval.{key}: {what}")));
+        check_stop("eval.stop", self.stop.as_deref().unwrap_or_default(), errors);
         for (key, value) in [("max_new_tokens", self.max_new_tokens), ("limit", self.limit)] {
             if value == Some(0) {
                 errors.push(format!("eval.{key}: must be at least 1, got 0"));
@@ -140,11 +171,19 @@ impl EvalConfig {
         }
     }
 
+    /// What reshapes the distribution beside the temperature.
+    pub fn filters(&self) -> Filters {
+        let Self { repetition_penalty, top_k, top_p, min_p, .. } = *self;
+        Filters { repetition_penalty, top_k, top_p, min_p }
+    }
+
     /// How the evaluator's engine samples.
     pub fn engine_options(&self, generator: &GeneratorConfig, tokenizer: &Tokenizer) -> EngineOptions {
         EngineOptions {
             max_new_tokens: self.max_new_tokens.unwrap_or(generator.max_new_tokens),
             temperature: self.temperature,
+            filters: self.filters(),
+            stop: self.stop.clone().unwrap_or_else(|| generator.stop.clone()),
             on_swap: OnSwap::Keep,
             ..generator.engine_options(tokenizer)
         }

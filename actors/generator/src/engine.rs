@@ -14,6 +14,7 @@ use counterpoint_rollout::{DropReason, GroupId, PolicyVersion};
 
 use crate::kv::{KvStore, Prefix};
 use crate::schedule::{Admission, Schedule};
+use crate::stop::StopStrings;
 use crate::{Detokenize, EngineOptions, Event, GeneratorError, OnSwap, Request, sample};
 
 /// Prompt tokens, padding included, of one prefill pass: bounds the memory of its activations. A longer prompt has a pass of
@@ -56,7 +57,9 @@ impl Engine {
         let positions = ((options.max_prompt_tokens + options.max_new_tokens) as i64).min(config.max_positions);
         let transformer = Transformer::new(config, positions, device)?;
         let store = KvStore::new(config, options.slots, positions, kind, device)?;
-        let schedule = Schedule::new(options.slots, options.max_new_tokens, options.eos_tokens.clone(), detokenize);
+        let stop = StopStrings::new(&options.stop);
+        let schedule =
+            Schedule::new(options.slots, options.max_new_tokens, options.eos_tokens.clone(), stop, detokenize);
         Ok(Self {
             options,
             transformer,
@@ -254,11 +257,31 @@ impl Engine {
         Ok(logits.f_index_select(0, &to_device(&rows, &self.snapshot)?)?)
     }
 
+    /// The tokens of each slot's prompt and answer, (slots, longest); a shorter row repeats its first.
+    fn seen(&self, slots: &[usize]) -> Result<Tensor, GeneratorError> {
+        let rows: Vec<Vec<i64>> = slots.iter().map(|&slot| self.schedule.seen(slot).map(i64::from).collect()).collect();
+        let longest = rows.iter().map(Vec::len).max().unwrap_or(0);
+        let mut padded = Vec::with_capacity(rows.len() * longest);
+        for row in &rows {
+            padded.extend(row);
+            padded.resize(padded.len() + longest - row.len(), row.first().copied().unwrap_or(0));
+        }
+        Ok(to_device(&padded, &self.snapshot)?.f_view([rows.len() as i64, longest as i64])?)
+    }
+
     /// Draws the next token of `slots`, whose logits are the rows, and ends what is complete.
     fn draw(&mut self, logits: &Tensor, slots: &[usize]) -> Result<(), GeneratorError> {
         let version = self.version();
         let uniforms: Vec<f32> = slots.iter().map(|&slot| self.schedule.uniform(slot)).collect();
-        let drawn = sample::draw(logits, &uniforms, self.options.temperature)?;
+        let (filters, temperature) = (&self.options.filters, self.options.temperature);
+        let drawn = if filters.none() {
+            sample::draw(logits, &uniforms, temperature)?
+        } else {
+            let seen = if filters.penalises() { Some(self.seen(slots)?) } else { None };
+            let shaped = filters.apply(logits, temperature, seen.as_ref())?;
+            // The temperature is in it.
+            sample::draw(&shaped, &uniforms, if temperature == 0.0 { 0.0 } else { 1.0 })?
+        };
         if drawn.iter().any(|d| !d.logprob.is_finite()) {
             return Err(GeneratorError::NotFinite { version });
         }

@@ -10,6 +10,9 @@ pub struct EvalReport {
     pub policy_version: PolicyVersion,
     /// Mean score over all answers; one without a verdict counts as wrong.
     pub accuracy: f64,
+    /// Standard error of `accuracy` between prompts; none for fewer than two. Absent in files of older versions.
+    #[serde(default)]
+    pub standard_error: Option<f64>,
     /// Share of answers without a verdict, those to prompts that do not fit included.
     pub void_share: f64,
     /// Share of answers that the token limit cut off.
@@ -33,12 +36,22 @@ pub struct PassAtK {
     pub value: f64,
 }
 
+impl PassAtK {
+    /// The values of k that are reported for so many samples: 1, 2, 4, ... and all.
+    pub fn counts(samples: u32) -> Vec<u32> {
+        let powers = std::iter::successors(Some(1u32), |k| k.checked_mul(2)).take_while(|&k| k <= samples);
+        powers.chain((samples > 0 && !samples.is_power_of_two()).then_some(samples)).collect()
+    }
+}
+
 /// Sums over the prompts of one evaluation. Order does not matter.
 #[derive(Clone, Debug)]
 pub struct EvalTally {
     samples: u32,
     prompts: u64,
     score: f64,
+    /// Sum over prompts of the squared mean score.
+    squares: f64,
     voids: u64,
     truncated: u64,
     tokens: u64,
@@ -49,10 +62,8 @@ pub struct EvalTally {
 impl EvalTally {
     /// For `samples` answers per prompt.
     pub fn new(samples: u32) -> Self {
-        let powers = std::iter::successors(Some(1u32), |k| k.checked_mul(2)).take_while(|&k| k <= samples);
-        let last = (samples > 0 && !samples.is_power_of_two()).then_some(samples);
-        let passes = powers.chain(last).map(|k| (k, 0.0)).collect();
-        Self { samples, prompts: 0, score: 0.0, voids: 0, truncated: 0, tokens: 0, passes }
+        let passes = PassAtK::counts(samples).into_iter().map(|k| (k, 0.0)).collect();
+        Self { samples, prompts: 0, score: 0.0, squares: 0.0, voids: 0, truncated: 0, tokens: 0, passes }
     }
 
     /// Adds a prompt's answers. `None`: there are no verdicts, or not one per answer.
@@ -79,11 +90,19 @@ impl EvalTally {
     fn add_verdicts(&mut self, verdicts: &[Verdict]) {
         self.prompts += 1;
         self.voids += verdicts.iter().filter(|v| v.score().is_none()).count() as u64;
-        self.score += verdicts.iter().filter_map(Verdict::score).map(f64::from).sum::<f64>();
+        let score = verdicts.iter().filter_map(Verdict::score).map(f64::from).sum::<f64>();
+        self.score += score;
+        self.squares += (score / verdicts.len().max(1) as f64).powi(2);
         let right = verdicts.iter().filter(|v| **v == Verdict::Correct).count() as u32;
         for (k, sum) in &mut self.passes {
             *sum += pass_at_k(verdicts.len() as u32, right, *k);
         }
+    }
+
+    fn standard_error(&self, mean: f64) -> Option<f64> {
+        let n = self.prompts as f64;
+        // Rounding may take the difference below 0 where all prompts are alike.
+        (self.prompts > 1).then(|| ((self.squares / n - mean * mean).max(0.0) / (n - 1.0)).sqrt())
     }
 
     /// The means.
@@ -98,6 +117,7 @@ impl EvalTally {
             step,
             policy_version,
             accuracy: share(self.score),
+            standard_error: self.standard_error(share(self.score)),
             void_share: share(self.voids as f64),
             truncated_share: share(self.truncated as f64),
             mean_tokens: share(self.tokens as f64),
@@ -148,6 +168,9 @@ mod tests {
         assert_eq!((report.truncated_share, report.mean_tokens), (0.25, 18.0 / 8.0));
         let expected = [PassAtK { k: 1, value: 0.125 }, PassAtK { k: 2, value: 0.25 }];
         assert_eq!(report.pass_at_k, expected, "a soft score is no pass");
+        let means = [0.5f64, 0.25, 0.0, 0.0];
+        let variance = means.iter().map(|m| (m - 1.5 / 8.0).powi(2)).sum::<f64>() / 3.0;
+        assert!((report.standard_error.unwrap() - (variance / 4.0).sqrt()).abs() < 1e-12);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use counterpoint_rollout::{Completion, DropReason, GroupId, NoiseKey, PolicyVers
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::GeneratorError;
+use crate::{Filters, GeneratorError};
 
 /// One group to sample, as the engine sees it: tokens and noise.
 #[derive(Clone, Debug)]
@@ -109,10 +109,14 @@ pub struct EngineOptions {
     pub max_new_tokens: usize,
     /// Logits are divided by this; 0 takes the likeliest token.
     pub temperature: f64,
+    /// What else reshapes the distribution; none for training.
+    pub filters: Filters,
     /// What happens to running sequences when new weights arrive.
     pub on_swap: OnSwap,
     /// Tokens that end an answer.
     pub eos_tokens: Vec<u32>,
+    /// Texts that end an answer with the token that completes one of them: the token stays, the text is cut before.
+    pub stop: Vec<String>,
 }
 
 impl EngineOptions {
@@ -130,6 +134,12 @@ impl EngineOptions {
         }
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
             return problem(format!("temperature must be a finite number of at least 0, got {}", self.temperature));
+        }
+        if let Some((name, what)) = self.filters.problems().first() {
+            return problem(format!("{name} {what}"));
+        }
+        if self.stop.iter().any(String::is_empty) {
+            return problem("stop: a stop string must not be empty".to_owned());
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! Sampling a list of requests to its end, results in the order of the list: what `eval`, `generate` and the evaluator do.
+//! Sampling a list of requests to its end, results in the order of the list or as they finish: what `eval`, `generate` and
+//! the evaluator do.
 
 use std::collections::{HashMap, VecDeque};
 use std::iter::Fuse;
@@ -21,6 +22,16 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Whose outcome it is.
+    pub fn group(&self) -> GroupId {
+        match self {
+            Self::Answered(sampled) => sampled.group,
+            Self::Dropped { group, .. } => *group,
+        }
+    }
+}
+
 /// Samples `requests` with an idle engine that nobody else feeds.
 ///
 /// The iterator yields one outcome per request, in their order, each as soon as it and all before it are there; requests
@@ -32,6 +43,7 @@ pub fn sample_all<I: IntoIterator<Item = Request>>(engine: &mut Engine, requests
         requests: requests.into_iter().fuse(),
         order: VecDeque::new(),
         done: HashMap::new(),
+        in_order: true,
         failed: false,
     }
 }
@@ -40,36 +52,51 @@ pub fn sample_all<I: IntoIterator<Item = Request>>(engine: &mut Engine, requests
 pub struct SampleAll<'a, I: Iterator<Item = Request>> {
     engine: &'a mut Engine,
     requests: Fuse<I>,
-    /// Submitted and not yielded.
+    /// What is yielded next: submitted, and not yielded yet.
     order: VecDeque<GroupId>,
     done: HashMap<GroupId, Outcome>,
+    /// False: `order` is that in which requests finished.
+    in_order: bool,
     failed: bool,
 }
 
 impl<I: Iterator<Item = Request>> SampleAll<'_, I> {
+    /// Yields outcomes as they come, instead of in the order of the requests. To be called before the first is taken.
+    #[must_use]
+    pub fn as_finished(mut self) -> Self {
+        self.in_order = false;
+        self
+    }
+
     /// One decode step. False if there is nothing left to do.
     pub fn step(&mut self) -> Result<bool, GeneratorError> {
         // One more group than there are slots keeps all slots busy, since a group has at least one answer.
         while self.engine.groups() <= self.engine.options().slots
             && let Some(request) = self.requests.next()
         {
-            self.order.push_back(request.group);
+            if self.in_order {
+                self.order.push_back(request.group);
+            }
             self.engine.submit(request)?;
         }
         if self.engine.is_idle() {
             return Ok(false);
         }
         for event in self.engine.step()? {
-            match event {
-                Event::Started { .. } => {}
-                Event::Finished(sampled) => drop(self.done.insert(sampled.group, Outcome::Answered(sampled))),
-                Event::Dropped { group, reason } => drop(self.done.insert(group, Outcome::Dropped { group, reason })),
+            let outcome = match event {
+                Event::Started { .. } => continue,
+                Event::Finished(sampled) => Outcome::Answered(sampled),
+                Event::Dropped { group, reason } => Outcome::Dropped { group, reason },
+            };
+            if !self.in_order {
+                self.order.push_back(outcome.group());
             }
+            self.done.insert(outcome.group(), outcome);
         }
         Ok(true)
     }
 
-    /// The next outcome in order, if it is there.
+    /// The next outcome, if it is there.
     pub fn ready(&mut self) -> Option<Outcome> {
         let outcome = self.done.remove(self.order.front()?)?;
         self.order.pop_front();

@@ -11,6 +11,7 @@ use counterpoint_rollout::{
     Completion, FinishReason, GroupId, NoiseKey, PolicyVersion, check_invariant, invariant::Invariant,
 };
 
+use crate::stop::{StopStrings, Watch};
 use crate::{Detokenize, Drawn, GeneratorError, Request, Sampled};
 
 /// See the module.
@@ -18,6 +19,7 @@ pub(crate) struct Schedule {
     capacity: usize,
     max_new_tokens: usize,
     eos_tokens: Vec<u32>,
+    stop: StopStrings,
     detokenize: Detokenize,
     waiting: VecDeque<Waiting>,
     /// None where a sequence ended and no other has taken its place yet.
@@ -42,6 +44,8 @@ struct Sequence {
     drawn: usize,
     /// The newest of them: what the next decode step is fed.
     newest: u32,
+    /// Looked at where there are stop strings.
+    watch: Watch,
 }
 
 struct Progress {
@@ -62,9 +66,15 @@ pub(crate) struct Admission {
 }
 
 impl Schedule {
-    pub(crate) fn new(capacity: usize, max_new_tokens: usize, eos_tokens: Vec<u32>, detokenize: Detokenize) -> Self {
+    pub(crate) fn new(
+        capacity: usize,
+        max_new_tokens: usize,
+        eos_tokens: Vec<u32>,
+        stop: StopStrings,
+        detokenize: Detokenize,
+    ) -> Self {
         let (waiting, slots, groups) = (VecDeque::new(), Vec::with_capacity(capacity), HashMap::new());
-        Self { capacity, max_new_tokens, eos_tokens, detokenize, waiting, slots, groups }
+        Self { capacity, max_new_tokens, eos_tokens, stop, detokenize, waiting, slots, groups }
     }
 
     /// Appends a request to the queue.
@@ -167,7 +177,8 @@ impl Schedule {
             let (group, first) = (head.group, head.next == 0);
             let slots: Vec<usize> = free.by_ref().take(head.noise.len() - head.next).collect();
             for &slot in &slots {
-                let sequence = Sequence { group, sample: head.next, noise: head.noise[head.next], drawn: 0, newest: 0 };
+                let (sample, noise) = (head.next, head.noise[head.next]);
+                let sequence = Sequence { group, sample, noise, drawn: 0, newest: 0, watch: Watch::default() };
                 if slot == self.slots.len() {
                     self.slots.push(Some(sequence));
                 } else {
@@ -196,6 +207,13 @@ impl Schedule {
         self.slots[slot].as_ref().map_or(0.0, |sequence| sequence.noise.uniform(sequence.drawn as u64))
     }
 
+    /// The tokens of a slot's prompt and of its answer so far.
+    pub(crate) fn seen(&self, slot: usize) -> impl Iterator<Item = u32> {
+        let sequence = self.slots[slot].as_ref();
+        let progress = sequence.and_then(|sequence| Some((sequence.sample, self.groups.get(&sequence.group)?)));
+        progress.into_iter().flat_map(|(sample, p)| p.prompt.iter().chain(&p.completions[sample].tokens)).copied()
+    }
+
     /// Records a slot's next token. Ends the sequence if it is complete, and returns the group if that was its last.
     pub(crate) fn record(&mut self, slot: usize, drawn: Drawn, version: PolicyVersion) -> Option<Sampled> {
         let sequence = self.slots[slot].as_mut()?;
@@ -205,11 +223,17 @@ impl Schedule {
         sequence.newest = drawn.token;
         sequence.drawn += 1;
         let stopped = self.eos_tokens.contains(&drawn.token);
+        let cut = if self.stop.is_empty() {
+            None
+        } else {
+            self.stop.cut(&mut sequence.watch, &completion.tokens, &self.detokenize)
+        };
+        let stopped = stopped || cut.is_some();
         if !stopped && sequence.drawn < self.max_new_tokens {
             return None;
         }
         completion.finish = if stopped { FinishReason::Stop } else { FinishReason::Length };
-        completion.text = (self.detokenize)(&completion.tokens);
+        completion.text = cut.unwrap_or_else(|| (self.detokenize)(&completion.tokens));
         let recorded: u32 = completion.versions.iter().map(|span| span.tokens).sum();
         check_invariant!(
             Invariant::CompletionShape,

@@ -8,7 +8,7 @@ use super::*;
 const EOS: u32 = 1;
 
 fn schedule(capacity: usize) -> Schedule {
-    Schedule::new(capacity, 4, vec![EOS], Arc::new(|tokens| format!("{tokens:?}")))
+    Schedule::new(capacity, 4, vec![EOS], StopStrings::default(), Arc::new(|tokens| format!("{tokens:?}")))
 }
 
 fn request(group: u64, answers: u32, min_version: u64) -> Request {
@@ -64,6 +64,23 @@ fn an_answer_ends_with_an_end_token_or_at_the_limit() {
     let [stop, length] = &done[0].completions[..] else { panic!("{done:?}") };
     assert_eq!((stop.finish, &stop.tokens[..], &stop.text[..]), (FinishReason::Stop, &[5, EOS][..], "[5, 1]"));
     assert_eq!((length.finish, length.tokens.len()), (FinishReason::Length, 4));
+}
+
+#[test]
+fn an_answer_ends_with_a_stop_string_which_its_text_lacks_and_its_tokens_keep() {
+    let stop = StopStrings::new(&["6, 7".to_owned()]);
+    let mut schedule = Schedule::new(2, 4, vec![EOS], stop, Arc::new(|tokens| format!("{tokens:?}")));
+    schedule.submit(request(0, 2, 0)).unwrap();
+    schedule.admit(PolicyVersion(0));
+    let mut done = Vec::new();
+    for tokens in [[5, 5], [6, 9], [7, 6], [7, 7]] {
+        done.extend(draw_all(&mut schedule, 0, |slot| tokens[slot]));
+    }
+    let [early, last] = &done[0].completions[..] else { panic!("{done:?}") };
+    assert_eq!((early.finish, &early.tokens[..], &early.text[..]), (FinishReason::Stop, &[5, 6, 7][..], "[5, "));
+    assert_eq!(early.logprobs.len(), 3);
+    // At the limit and at a stop string at once: complete, and so not truncated.
+    assert_eq!((last.finish, last.tokens.len(), &last.text[..]), (FinishReason::Stop, 4, "[5, 9, "));
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use common::*;
-use counterpoint_generator::{EngineOptions, Event, GeneratorError, OnSwap, Sampled};
+use counterpoint_generator::{EngineOptions, Event, Filters, GeneratorError, OnSwap, Sampled};
 use counterpoint_policy::{ModelConfig, Snapshot, Tensor};
 use counterpoint_rollout::{DropReason, FinishReason, GroupId, PolicyVersion};
 use proptest::prelude::*;
@@ -73,6 +73,25 @@ proptest! {
             let alone = tokens(&run(&mut engine).0[0]);
             prop_assert_eq!(&alone, &tokens(&together[index]));
             prop_assert_eq!(&alone, &tokens(&crowded[index]));
+        }
+    }
+
+    /// With filters too, where the repetition penalty looks at each sequence's own prompt and answer.
+    #[test]
+    fn filters_look_at_a_sequence_alone(groups in groups(), slots in 1usize..8, penalty in 0.5f64..3.0) {
+        let snapshot = snapshot(&model(true), 0);
+        let filters = Filters { repetition_penalty: penalty, top_k: 9, top_p: 0.95, min_p: 0.02 };
+        let sample = |slots, chosen: &[usize]| {
+            let mut engine = engine(Arc::clone(&snapshot), EngineOptions { filters, ..options(slots, 0.9, OnSwap::Keep) });
+            for &index in chosen {
+                engine.submit(request(index as u64, &groups[index].0, groups[index].1)).unwrap();
+            }
+            run(&mut engine).0
+        };
+        let crowded = sample(slots, &(0..groups.len()).collect::<Vec<_>>());
+        for (index, sampled) in crowded.iter().enumerate() {
+            let alone = &sample(64, &[index])[0];
+            prop_assert_eq!(tokens(alone), tokens(sampled));
         }
     }
 
@@ -210,6 +229,19 @@ fn temperature_zero_needs_no_noise() {
     let greedy = sample(&snapshot, &groups, 8, 0.0);
     let answers = tokens(&greedy[0]);
     assert!(answers.iter().all(|a| *a == answers[0]));
+}
+
+#[test]
+fn the_repetition_penalty_counts_the_prompt_and_the_answer() {
+    let snapshot = snapshot(&model(true), 0);
+    let filters = Filters { repetition_penalty: 1e6, ..Filters::default() };
+    let options = EngineOptions { filters, eos_tokens: Vec::new(), ..options(4, 0.0, OnSwap::Keep) };
+    let mut engine = engine(Arc::clone(&snapshot), options);
+    engine.submit(request(0, &[3, 4, 5], 1)).unwrap();
+    let answer = &tokens(&run(&mut engine).0[0])[0];
+    // Of 18 tokens 3 are in the prompt; a seen one only comes back when no unseen one has a positive logit.
+    assert!(answer.iter().take(4).all(|token| ![3, 4, 5].contains(token)), "{answer:?}");
+    assert!((1..4).all(|i| !answer[..i].contains(&answer[i])), "{answer:?}");
 }
 
 #[test]

@@ -29,6 +29,16 @@ fn outcomes_come_in_the_order_of_the_requests() {
 }
 
 #[test]
+fn outcomes_as_finished_wait_for_no_earlier_one() {
+    let mut engine = engine(snapshot(&model(true), 0), options(3, 1.0, OnSwap::Keep));
+    let outcomes: Vec<Outcome> = sample_all(&mut engine, requests(0..40)).as_finished().map(Result::unwrap).collect();
+    assert_eq!(outcomes[0].group(), GroupId(2), "the first that does not fit is known at once");
+    let mut groups: Vec<u64> = outcomes.iter().map(|outcome| outcome.group().0).collect();
+    groups.sort_unstable();
+    assert_eq!(groups, (0..40).collect::<Vec<_>>());
+}
+
+#[test]
 fn an_iterator_dropped_early_leaves_an_engine_that_works() {
     let mut engine = engine(snapshot(&model(true), 0), options(3, 1.0, OnSwap::Keep));
     assert!(sample_all(&mut engine, requests(0..40)).next().is_some());

@@ -13,7 +13,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
 
 use crate::engine::{Command, Engine, EngineEvent, EngineSettings, SaveRequest};
 use crate::turns::Turns;
-use crate::{Extra, LearnerError, LearnerSetup};
+use crate::{Additions, LearnerError, LearnerSetup};
 
 /// What the learner's actor is told.
 #[derive(Debug)]
@@ -38,10 +38,10 @@ pub enum LearnerActorMsg {
 /// A checkpoint to be written; see [`CheckpointStore`](crate::CheckpointStore).
 #[derive(Debug)]
 pub struct SaveState {
-    /// The version that the extras belong to. If the learner holds another, the save is refused.
+    /// The version that the additions belong to. If the learner holds another, the save is refused.
     pub version: PolicyVersion,
-    /// Files to add to it: the replay actor's cut, counters.
-    pub extras: Vec<Extra>,
+    /// What to add to it: the replay actor's cut, counters, the model card.
+    pub additions: Additions,
     /// Its directory, or why there is none. Training goes on either way.
     pub reply: Reply<Result<PathBuf, LearnerError>>,
 }
@@ -127,8 +127,8 @@ impl Actor for LearnerActor {
             LearnerActorMsg::Paused(pause) => state.engine.send(Command::Paused(pause))?,
             LearnerActorMsg::Quiesce(reply) => state.quiesce(reply),
             LearnerActorMsg::TakeSnapshot(reply) => state.engine.send(Command::Snapshot(reply))?,
-            LearnerActorMsg::SaveState(SaveState { version, extras, reply }) => {
-                state.engine.send(Command::Save(SaveRequest { version, extras, reply }))?;
+            LearnerActorMsg::SaveState(SaveState { version, additions, reply }) => {
+                state.engine.send(Command::Save(SaveRequest { version, additions, reply }))?;
             }
             LearnerActorMsg::Engine(EngineEvent::Stepped { event, publish }) => state.stepped(event, publish)?,
             LearnerActorMsg::Engine(EngineEvent::Failed(problem)) => return Err(problem.into()),

@@ -11,7 +11,7 @@ use counterpoint_rollout::invariant::Invariant;
 use counterpoint_rollout::{Batch, PolicyVersion, Reply, check_invariant, panic_text, telemetry};
 use crossbeam::channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, select};
 
-use crate::{CheckpointStore, Extra, Learner, LearnerError, LearnerSetup};
+use crate::{Additions, CheckpointStore, Learner, LearnerError, LearnerSetup, inspect};
 
 /// Commands in the queue at once, at most: one step, a snapshot and a checkpoint asked for while it runs, and as many again
 /// of an asker who did not wait for the answer.
@@ -33,10 +33,10 @@ pub enum Command {
 /// A checkpoint to be written.
 #[derive(Debug)]
 pub struct SaveRequest {
-    /// The version that it is to be of; another is refused, since the extras belong to this one.
+    /// The version that it is to be of; another is refused, since the additions belong to this one.
     pub version: PolicyVersion,
-    /// Files to add to it.
-    pub extras: Vec<Extra>,
+    /// What to add to it.
+    pub additions: Additions,
     /// Its directory, or why there is none.
     pub reply: Reply<Result<PathBuf, LearnerError>>,
 }
@@ -66,6 +66,8 @@ pub struct EngineSettings {
     pub snapshot_kind: Kind,
     /// Where checkpoints go.
     pub checkpoints: CheckpointStore,
+    /// Where a batch is saved whose step was not finite; `None` saves none.
+    pub inspect: Option<PathBuf>,
 }
 
 /// The learner's own thread. Whoever holds this can only send; nothing here waits, except [`Engine::stop`].
@@ -204,7 +206,7 @@ impl<'a> Worker<'a> {
     fn train(&mut self, batch: &Batch) -> Result<(), LearnerError> {
         let control = self.control;
         let mut stopped = || control.try_recv() == Err(TryRecvError::Disconnected);
-        let report = self.learner.train_step_unless(batch, &mut stopped)?;
+        let report = self.learner.train_step_unless(batch, &mut stopped).map_err(|e| self.saved(batch, e))?;
         let report = StepReport { idle_seconds: std::mem::take(&mut self.idle).as_secs_f64(), ..report };
         let version: PolicyVersion = self.learner.version();
         let due = version.0.is_multiple_of(self.settings.publish_every.max(1));
@@ -213,6 +215,19 @@ impl<'a> Worker<'a> {
         let event = LearnerEvent { version, groups, report: Arc::new(report) };
         (self.report)(EngineEvent::Stepped { event, publish });
         Ok(())
+    }
+
+    /// The error with the place of its batch, if it is one that the batch explains. A file that cannot be written must not
+    /// hide the reason.
+    fn saved(&self, batch: &Batch, problem: LearnerError) -> LearnerError {
+        let Some(dir) = self.settings.inspect.as_deref().filter(|_| problem.is_not_finite()) else { return problem };
+        match inspect::save(dir, batch, &problem, &self.learner) {
+            Ok(path) => LearnerError::NotFiniteSaved { problem: Box::new(problem), path },
+            Err(error) => {
+                tracing::error!("the batch could not be saved for inspection: {error}");
+                problem
+            }
+        }
     }
 
     fn snapshot(&self) -> Result<Arc<Snapshot>, LearnerError> {
@@ -224,7 +239,7 @@ impl<'a> Worker<'a> {
         let watch = Stopwatch::start();
         let (asked, learner) = (request.version, self.learner.version());
         let saved = if asked == learner {
-            self.settings.checkpoints.save(&self.learner, &request.extras)
+            self.settings.checkpoints.save(&self.learner, &request.additions)
         } else {
             Err(LearnerError::SaveVersion { asked, learner })
         };

@@ -56,6 +56,30 @@ pub enum LearnerError {
         /// The groups of the batch.
         groups: String,
     },
+    /// The same, with the batch written down for inspection.
+    #[error("{problem}; the batch is saved in {path}", path = path.display())]
+    NotFiniteSaved {
+        /// What it would have been without the file.
+        problem: Box<LearnerError>,
+        /// The file.
+        path: PathBuf,
+    },
+    /// Steps are skipped one after the other: the weights themselves must be broken, or the data is.
+    #[error(
+        "{problem}; the {steps} steps before it were skipped for the same reason (learner.on_not_finite = \"skip\")"
+    )]
+    SkippedTooOften {
+        /// The last of them.
+        problem: Box<LearnerError>,
+        /// How many in a row.
+        steps: u64,
+    },
+    /// `objective.kl_coef` is set and nobody gave the weights to keep near to.
+    #[error("objective.kl_coef: needs the reference model's weights, and none were given")]
+    NoReference,
+    /// An objective that a program registered, or wanted to.
+    #[error("{0}")]
+    Objective(String),
     /// The optimiser's memory is that of another model.
     #[error("the optimiser's state does not fit the parameters: {0}")]
     OptimizerState(String),
@@ -96,6 +120,11 @@ impl From<tch::TchError> for LearnerError {
 }
 
 impl LearnerError {
+    /// Whether it is about a loss or gradient that is not finite.
+    pub fn is_not_finite(&self) -> bool {
+        matches!(self, Self::NotFinite { .. } | Self::NotFiniteSaved { .. } | Self::SkippedTooOften { .. })
+    }
+
     /// An error of the operating system, with the file it is about.
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();

@@ -1,17 +1,26 @@
 use std::sync::Arc;
 
 use counterpoint_policy::{
-    Adapted, Device, Kind, ModelConfig, PackedAttention, Parameters, Snapshot, Tensor, Transformer, Weights,
+    Adapted, Device, Kind, Layout, ModelConfig, Parameters, Snapshot, Tensor, Transformer, Weights,
 };
 use counterpoint_rollout::clock::Stopwatch;
 use counterpoint_rollout::contract::StepReport;
 use counterpoint_rollout::{Batch, PolicyVersion};
 
-use crate::measure::{Measured, Measures};
-use crate::objective::{Objective, ObjectiveConfig, Plan, Tokens};
+use crate::decay::WeightDecayGroups;
+use crate::grad_norms::by_layer;
+use crate::head::{Head, HeadOutput};
+use crate::measure::{Measured, Measures, Shown};
+use crate::objective::{Loss, Objective, ObjectiveConfig, Plan, Tokens};
+use crate::off_policy::OffPolicy;
 use crate::optimizer::{AdamW, AdamWSettings, OptimizerState, clip_grad_norm};
 use crate::pack::{Limits, MicroTensors, Packed, pack};
-use crate::{LearnerConfig, LearnerError, Schedule};
+use crate::regularise::Regularisers;
+use crate::report::report;
+use crate::{LearnerConfig, LearnerError, OnNotFinite, Schedule};
+
+/// So many steps in a row may be skipped; one more is an error, since no batch will be finite any more.
+const SKIPS: u64 = 10;
 
 /// What a learner starts from.
 #[derive(Debug)]
@@ -33,8 +42,10 @@ pub struct LearnerSetup {
     pub objective: ObjectiveConfig,
     /// The sampler's temperature: the learner divides logits by it too.
     pub temperature: f64,
-    /// `run.max_steps`, for a cosine schedule.
+    /// `run.max_steps`, for a schedule that ends.
     pub total_steps: Option<u64>,
+    /// What `objective.kl_coef` keeps the policy near to, laid out like the model; used by nothing else, and then required.
+    pub reference: Option<Tensor>,
 }
 
 /// Trains: one call, one optimiser step. A plain library object; [`Engine`](crate::Engine) is the thread around it.
@@ -51,12 +62,20 @@ pub struct Learner {
     version: PolicyVersion,
     limits: Limits,
     device: Device,
+    off_policy: OffPolicy,
+    regularisers: Regularisers,
+    reference: Option<Snapshot>,
+    on_not_finite: OnNotFinite,
+    /// Steps skipped since the last one that was taken.
+    skipped: u64,
+    grad_norm_by_layer: bool,
 }
 
 impl Learner {
     /// Takes over the parameters.
     pub fn new(setup: LearnerSetup) -> Result<Self, LearnerError> {
-        let LearnerSetup { model, flat, lora, version, optimizer, config, objective, temperature, total_steps } = setup;
+        let LearnerSetup { model, flat, lora, version, optimizer, config, objective, .. } = setup;
+        let (temperature, total_steps, reference) = (setup.temperature, setup.total_steps, setup.reference);
         let device = flat.device();
         let parameters = match lora {
             Some(adapted) => Parameters::adapter(adapted, flat)?,
@@ -69,11 +88,22 @@ impl Learner {
             weight_decay: config.weight_decay,
         };
         let mut adam = AdamW::new(settings, parameters.flat(), parameters.decayed())?;
+        let groups = config.weight_decay_groups;
+        if groups != WeightDecayGroups::default() && parameters.adapted().is_none() {
+            adam.set_decays(groups.decays(parameters.layout(), config.weight_decay));
+        }
         if let Some(state) = optimizer {
             adam.restore(state)?;
         }
+        let regularisers = Regularisers::of(&objective);
+        let reference = match reference.filter(|_| regularisers.kl != 0.0) {
+            Some(flat) => Some(Snapshot::new(Arc::clone(&model), PolicyVersion(0), flat)?),
+            None if regularisers.kl != 0.0 => return Err(LearnerError::NoReference),
+            None => None,
+        };
         let limits = Limits {
             micro_batch_tokens: config.micro_batch_tokens,
+            pair_cost: pair_cost(&model, parameters.layout()),
             positions: usize::try_from(model.max_positions).unwrap_or(usize::MAX),
             vocabulary: u32::try_from(model.vocab_size).unwrap_or(u32::MAX),
         };
@@ -82,6 +112,9 @@ impl Learner {
             kind: config.lr_scheduler_type,
             warmup: config.warmup_steps,
             total: total_steps,
+            floor: config.min_lr_ratio,
+            decay_share: config.decay_share,
+            decay: config.decay_type,
         };
         Ok(Self {
             transformer: Transformer::new(&model, model.max_positions, device)?,
@@ -89,12 +122,18 @@ impl Learner {
             parameters,
             optimizer: adam,
             schedule,
-            objective: objective.build(),
+            objective: objective.build()?,
             max_grad_norm: config.max_grad_norm,
             temperature,
             version,
             limits,
             device,
+            off_policy: OffPolicy::of(&config),
+            regularisers,
+            reference,
+            on_not_finite: config.on_not_finite,
+            skipped: 0,
+            grad_norm_by_layer: config.grad_norm_by_layer,
         })
     }
 
@@ -144,40 +183,65 @@ impl Learner {
             return Err(LearnerError::Version { batch: batch.version, learner: self.version });
         }
         let packed = pack(batch, &self.limits)?;
-        let measured = self.backward(&packed, stopped)?;
-        let mut grad = self.parameters.flat_grad()?;
+        let (measured, mut grad) = self.backward(&packed, stopped)?;
+        let grad_norms =
+            if self.grad_norm_by_layer { by_layer(self.parameters.spans(), &grad)? } else { Default::default() };
         let grad_norm = clip_grad_norm(&mut grad, self.max_grad_norm)?;
-        self.require_finite("loss", measured.loss, batch)?;
-        self.require_finite("gradient norm", grad_norm, batch)?;
         let learning_rate = self.schedule.at(self.version.0 + 1);
-        self.optimizer.step(self.parameters.flat(), grad, learning_rate)?;
+        let not_finite = self.require_finite(&[("loss", measured.loss), ("gradient norm", grad_norm)], batch)?;
+        if not_finite.is_none() {
+            self.optimizer.step(self.parameters.flat(), grad, learning_rate)?;
+        }
+        // A step that was skipped made a version too, equal to the one before: the batch is used up, and what counts in
+        // versions (admission, staleness, schedules, max_steps) goes on as if it had been taken.
         self.version = PolicyVersion(self.version.0 + 1);
-        let report = StepReport {
-            grad_norm,
-            learning_rate,
-            seconds: watch.elapsed().as_secs_f64(),
-            ..describe(&measured, &packed)
-        };
-        Ok(about_groups(report, batch, &packed))
+        let seconds = watch.elapsed().as_secs_f64();
+        let step = StepReport { not_finite, grad_norm, grad_norms, learning_rate, seconds, ..StepReport::default() };
+        Ok(report(step, &measured, batch, &packed))
     }
 
-    /// Leaves the gradient of the batch's loss in the parameters.
-    fn backward(&mut self, packed: &Packed, stopped: &mut dyn FnMut() -> bool) -> Result<Measured, LearnerError> {
+    /// The gradient of the batch's loss, flat, and what was measured on the way.
+    fn backward(
+        &mut self,
+        packed: &Packed,
+        stopped: &mut dyn FnMut() -> bool,
+    ) -> Result<(Measured, Tensor), LearnerError> {
         let mut plan = self.objective.plan(&packed.answers);
         if plan.couples_answers() {
-            plan.observe(&self.log_ratios(packed, stopped)?);
+            let log_ratios = match self.off_policy.starts_at_one() {
+                true => vec![0.0; packed.answers.len()],
+                false => self.log_ratios(packed, stopped)?,
+            };
+            plan.observe(&log_ratios);
         }
         self.parameters.zero_grad();
+        // Beside an adapter the head is frozen.
+        let mut by_head = match self.parameters.adapted() {
+            None => Some(self.parameters.weights().head().f_detach()?.f_zeros_like()?),
+            Some(_) => None,
+        };
         let mut measures = Measures::default();
         for (micro_batch, pass) in packed.micro_batches.iter().zip(0..) {
             if stopped() {
                 return Err(LearnerError::Stopped(self.version));
             }
-            let tensors = micro_batch.to_tensors(self.device)?;
             let weights = self.parameters.training_weights(self.version, pass);
-            self.accumulate(weights, &tensors, &micro_batch.answers, plan.as_ref(), &mut measures)?;
+            let mut tensors = micro_batch.to_tensors(self.device)?;
+            self.accumulate(
+                weights,
+                &mut tensors,
+                &micro_batch.answers,
+                packed,
+                plan.as_ref(),
+                by_head.as_mut(),
+                &mut measures,
+            )?;
         }
-        measures.read()
+        let grad = self.parameters.flat_grad()?;
+        if let (Some(by_head), Some(head)) = (by_head, self.parameters.layout().head()) {
+            let _ = grad.f_narrow(0, head.offset, head.numel())?.f_add_(&by_head.f_view([-1])?)?;
+        }
+        Ok((measures.read()?, grad))
     }
 
     /// Per answer, the sum of log-ratios over its tokens: a forward pass more, without gradients.
@@ -187,9 +251,9 @@ impl Learner {
             if stopped() {
                 return Err(LearnerError::Stopped(self.version));
             }
-            let micro = micro_batch.to_tensors(self.device)?;
+            let mut micro = micro_batch.to_tensors(self.device)?;
             let of_answers = tch::no_grad(|| -> Result<Tensor, LearnerError> {
-                let (logp_new, _) = self.logprobs(self.parameters.weights(), &micro)?;
+                let logp_new = self.logprobs(self.parameters.weights(), &mut micro)?;
                 let log_ratio = logp_new.f_to_kind(Kind::Double)?.f_sub(&micro.logp_old.f_to_kind(Kind::Double)?)?;
                 let none = Tensor::f_zeros([micro_batch.answers.len() as i64], (Kind::Double, self.device))?;
                 Ok(none.f_index_add(0, &micro.answer, &log_ratio)?)
@@ -201,87 +265,105 @@ impl Learner {
         Ok(sums)
     }
 
-    /// Forward and backward of one micro-batch.
+    /// Forward and backward of one micro-batch. The loss is differentiated in three parts: by the log-probabilities, from
+    /// there through the head, from there through the layers; the head's own gradient is added to `by_head`.
     fn accumulate(
         &self,
         weights: &Weights,
-        micro: &MicroTensors,
+        micro: &mut MicroTensors,
         answers: &[usize],
+        packed: &Packed,
         plan: &dyn Plan,
+        by_head: Option<&mut Tensor>,
         measures: &mut Measures,
     ) -> Result<(), LearnerError> {
-        let (logp_new, entropy) = self.logprobs(weights, micro)?;
+        let reference = match &self.reference {
+            Some(reference) => Some(tch::no_grad(|| self.logprobs(reference.weights(), micro))?),
+            None => None,
+        };
+        let normed = self.normed(weights, micro)?;
+        let mut head = self.head(weights, &normed, micro)?;
+        let HeadOutput { logp, entropy } = head.forward()?;
+        let logp_new = logp.f_set_requires_grad(true)?;
+        let entropy = entropy.f_set_requires_grad(self.regularisers.wants_entropy())?;
         let logp_old = micro.logp_old.f_to_kind(logp_new.kind())?;
-        let loss = plan.loss(&Tokens { logp_new: &logp_new, logp_old: &logp_old, answer: &micro.answer, answers })?;
-        loss.total.f_backward()?;
-        measures.add(&loss, &logp_new, &logp_old, &entropy, micro.fresh.as_ref())
-    }
-
-    /// (M) log-probabilities of the targets, differentiable, and (M) entropies of the distributions they are from, in nats;
-    /// both of the policy at the sampler's temperature.
-    fn logprobs(&self, weights: &Weights, micro: &MicroTensors) -> Result<(Tensor, Tensor), LearnerError> {
-        let mut attention = PackedAttention::segmented(&micro.segments)?;
-        let hidden = self.transformer.hidden(weights, &micro.tokens, &micro.positions, &mut attention)?;
-        // (rows, length, hidden) -> (M, hidden) -> (M, vocabulary)
-        let picked = hidden.f_view([-1, self.model.hidden_size])?.f_index_select(0, &micro.picks)?;
-        let logits = self.transformer.logits(weights, &picked)?;
-        let scaled = if self.temperature == 1.0 { logits } else { logits.f_div_scalar(self.temperature)? };
-        let wide = if scaled.kind() == Kind::Double { Kind::Double } else { Kind::Float };
-        let logp = scaled.f_log_softmax(-1, wide)?;
-        let entropy = tch::no_grad(|| -> Result<Tensor, LearnerError> {
-            let logp = logp.f_detach()?;
-            Ok(logp.f_exp()?.f_mul_(&logp)?.f_sum_dim_intlist(-1i64, false, None::<Kind>)?.f_neg()?)
+        let seen = self.off_policy.see(&logp_new, &logp_old)?;
+        let tokens = Tokens { logp_new: &seen.logp_new, logp_old: &seen.logp_old, answer: &micro.answer, answers };
+        let Loss { total, parts } = plan.loss(&tokens)?;
+        let (total, kl) = self.regularisers.add(total, &logp_new, reference.as_ref(), &entropy, packed.tokens)?;
+        let right: Vec<bool> = answers.iter().map(|answer| packed.answers[*answer].score >= 0.5).collect();
+        let right = Tensor::f_from_slice(&right)?.f_to_device(self.device)?.f_index_select(0, &micro.answer)?;
+        measures.add(Shown {
+            total: &total,
+            parts: &parts,
+            logp_new: &logp_new,
+            logp_old: &logp_old,
+            entropy: &entropy,
+            fresh: micro.fresh.as_ref(),
+            right,
+            kl,
+            importance: seen.importance,
         })?;
-        let of_targets = logp.f_gather(1, &micro.targets.f_unsqueeze(1)?, false)?.f_squeeze_dim(1)?;
-        Ok((of_targets, entropy))
+        total.f_backward()?;
+        let by_entropy = if self.regularisers.wants_entropy() { Some(entropy.f_grad()?) } else { None };
+        let by_normed = head.backward(&logp_new.f_grad()?, by_entropy.as_ref(), by_head)?;
+        // Its gradient by `normed` is `by_normed`: tch's backward starts from scalars only.
+        normed.f_mul(&by_normed)?.f_sum(normed.kind())?.f_backward()?;
+        Ok(())
     }
 
-    fn require_finite(&self, what: &'static str, value: f64, batch: &Batch) -> Result<(), LearnerError> {
-        if value.is_finite() {
-            return Ok(());
-        }
+    /// (M, hidden): what the output projection reads to predict the targets; differentiable.
+    fn normed(&self, weights: &Weights, micro: &mut MicroTensors) -> Result<Tensor, LearnerError> {
+        let hidden = self.transformer.hidden(weights, &micro.tokens, &micro.positions, &mut micro.attention)?;
+        // (1, T, hidden) -> (M, hidden)
+        let picked = hidden.f_view([-1, self.model.hidden_size])?.f_index_select(0, &micro.picks)?;
+        Ok(self.transformer.normed(weights, &picked)?)
+    }
+
+    /// The policy's distributions, at the sampler's temperature.
+    fn head<'a>(
+        &self,
+        weights: &'a Weights,
+        normed: &Tensor,
+        micro: &'a MicroTensors,
+    ) -> Result<Head<'a>, LearnerError> {
+        Head::new(normed, weights.head(), &micro.targets, self.temperature)
+    }
+
+    /// (M): log-probabilities of the targets under some weights, to be called without recording a gradient.
+    fn logprobs(&self, weights: &Weights, micro: &mut MicroTensors) -> Result<Tensor, LearnerError> {
+        let normed = self.normed(weights, micro)?;
+        Ok(self.head(weights, &normed, micro)?.forward()?.logp)
+    }
+
+    /// `None` if all are finite; otherwise what is not, in words, if such a step is to be skipped, and an error if not.
+    fn require_finite(
+        &mut self,
+        values: &[(&'static str, f64)],
+        batch: &Batch,
+    ) -> Result<Option<String>, LearnerError> {
+        let Some((what, value)) = values.iter().copied().find(|(_, value)| !value.is_finite()) else {
+            self.skipped = 0;
+            return Ok(None);
+        };
         let groups: Vec<String> = batch.groups.iter().map(|g| g.group.id().to_string()).collect();
-        Err(LearnerError::NotFinite { what, value, version: self.version, groups: groups.join(", ") })
+        let problem = LearnerError::NotFinite { what, value, version: self.version, groups: groups.join(", ") };
+        match self.on_not_finite {
+            OnNotFinite::Stop => Err(problem),
+            OnNotFinite::Skip if self.skipped == SKIPS => {
+                Err(LearnerError::SkippedTooOften { problem: Box::new(problem), steps: SKIPS })
+            }
+            OnNotFinite::Skip => {
+                tracing::warn!("skipped: {problem}");
+                self.skipped += 1;
+                Ok(Some(format!("{what} is {value}")))
+            }
+        }
     }
 }
 
-/// The means over tokens.
-fn describe(measured: &Measured, packed: &Packed) -> StepReport {
-    let per = |sum: f64, count: f64| if count > 0.0 { sum / count } else { 0.0 };
-    let tokens = packed.tokens as f64;
-    let parts = &measured.parts;
-    let fresh: u64 = packed.micro_batches.iter().map(|m| m.fresh.iter().filter(|f| **f != 0.0).count() as u64).sum();
-    StepReport {
-        loss: measured.loss,
-        loss_positive: per(parts.positive, parts.right),
-        loss_negative: per(parts.negative, parts.wrong),
-        ratio_mean: per(measured.ratio, tokens),
-        log_ratio_max: measured.log_ratio_max,
-        clipped_share: per(parts.clipped, parts.wrong),
-        effective_sample_size: per(measured.ratio * measured.ratio, tokens * measured.ratio_squared),
-        entropy: per(measured.entropy, tokens),
-        mismatch_mean: per(measured.mismatch, fresh as f64),
-        mismatch_max: measured.mismatch_max,
-        mismatch_tokens: fresh,
-        tokens: packed.tokens,
-        answers: packed.answers.len() as u64,
-        ..StepReport::default()
-    }
-}
-
-/// Adds what is known of the groups without their tokens.
-fn about_groups(report: StepReport, batch: &Batch, packed: &Packed) -> StepReport {
-    let groups = batch.groups.len() as f64;
-    // One rate per group: each answer carries its group's.
-    let mut rates = vec![0.0; batch.groups.len()];
-    for answer in &packed.answers {
-        rates[answer.group] = answer.rate;
-    }
-    StepReport {
-        groups: batch.groups.len() as u64,
-        rate_mean: rates.iter().sum::<f64>() / groups,
-        staleness_max: batch.staleness().max().unwrap_or(0),
-        staleness_mean: batch.staleness().sum::<u64>() as f64 / groups,
-        ..report
-    }
+/// See [`Limits::pair_cost`]: two products of the width of all heads per layer and pair, against one by every matrix per token
+/// (the embedding is none, but stands for the head).
+fn pair_cost(model: &ModelConfig, layout: &Layout) -> f64 {
+    (2 * model.layers as i64 * model.heads * model.head_dim) as f64 / layout.decayed().max(1) as f64
 }

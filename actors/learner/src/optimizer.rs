@@ -15,6 +15,17 @@ pub struct AdamWSettings {
     pub weight_decay: f64,
 }
 
+/// Weight decay of a range of the flat buffer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Decay {
+    /// Its first element.
+    pub(crate) offset: i64,
+    /// Its length.
+    pub(crate) elements: i64,
+    /// λ.
+    pub(crate) rate: f64,
+}
+
 /// What AdamW remembers between steps; tensors are laid out like the parameters.
 #[derive(Debug)]
 pub struct OptimizerState {
@@ -29,7 +40,7 @@ pub struct OptimizerState {
 /// AdamW (Loshchilov & Hutter, arXiv 1711.05101, algorithm 2, in `torch.optim.AdamW`'s form) on one flat buffer:
 ///
 /// ```text
-/// θ ← θ (1 − lr λ)                         the first `decayed` elements only
+/// θ ← θ (1 − lr λ)                         the first `decayed` elements only, unless groups have a λ of their own
 /// m ← β₁ m + (1 − β₁) g;  v ← β₂ v + (1 − β₂) g²
 /// θ ← θ − lr/(1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)
 /// ```
@@ -38,7 +49,7 @@ pub struct OptimizerState {
 #[derive(Debug)]
 pub struct AdamW {
     settings: AdamWSettings,
-    decayed: i64,
+    decays: Vec<Decay>,
     state: OptimizerState,
 }
 
@@ -46,7 +57,13 @@ impl AdamW {
     /// A fresh optimiser for a buffer like `flat`, of which the first `decayed` elements take weight decay.
     pub fn new(settings: AdamWSettings, flat: &Tensor, decayed: i64) -> Result<Self, LearnerError> {
         let state = OptimizerState { step: 0, first: flat.f_zeros_like()?, second: flat.f_zeros_like()? };
-        Ok(Self { settings, decayed, state })
+        let decays = vec![Decay { offset: 0, elements: decayed, rate: settings.weight_decay }];
+        Ok(Self { settings, decays, state })
+    }
+
+    /// Takes these decays instead of the one of `new`.
+    pub(crate) fn set_decays(&mut self, decays: Vec<Decay>) {
+        self.decays = decays;
     }
 
     /// Goes on from an exported state; its tensors must have the shape, number format and device of the parameters.
@@ -79,13 +96,13 @@ impl AdamW {
     }
 
     fn step_in_place(&mut self, flat: &Tensor, mut grad: Tensor, learning_rate: f64) -> Result<(), LearnerError> {
-        let AdamWSettings { beta1, beta2, epsilon, weight_decay } = self.settings;
+        let AdamWSettings { beta1, beta2, epsilon, .. } = self.settings;
         let step = self.state.step + 1;
         let powers = i32::try_from(step).unwrap_or(i32::MAX);
         let correction1 = 1.0 - beta1.powi(powers);
         let correction2 = (1.0 - beta2.powi(powers)).sqrt();
-        if weight_decay != 0.0 {
-            let _ = flat.f_narrow(0, 0, self.decayed)?.f_mul_scalar_(1.0 - learning_rate * weight_decay)?;
+        for Decay { offset, elements, rate } in self.decays.iter().filter(|decay| decay.rate != 0.0) {
+            let _ = flat.f_narrow(0, *offset, *elements)?.f_mul_scalar_(1.0 - learning_rate * rate)?;
         }
         let OptimizerState { first, second, .. } = &mut self.state;
         let _ = first.f_lerp_(&grad, 1.0 - beta1)?;

@@ -1,27 +1,38 @@
-//! A batch as rows `[prompt | answer 1 | answer 2 ...]`, in micro-batches of bounded size.
+//! A batch as rows `[prompt | answer 1 | answer 2 ...]`, in micro-batches of bounded size, without padding.
 //!
 //! The answers of a group share one copy of their prompt. Each answer is a segment that sees the prompt and itself, at
 //! positions that restart behind the prompt, so it is computed as if it stood there alone
 //! ([`PackedAttention::segmented`](counterpoint_policy::PackedAttention::segmented) is the rule). The last token of an answer
-//! predicts nothing that is trained and is left out. A group whose row would exceed a micro-batch is cut into several rows
-//! between answers, each with the prompt.
+//! predicts nothing that is trained and is left out. A group is cut into several rows between answers, each with the prompt,
+//! where its row would exceed a micro-batch or where comparing answers with each other in one long row would cost more than
+//! computing the prompt again ([`rows`]).
 //!
-//! Rows are sorted by length, longest first (memory that does not suffice shows at once), ties by group number, and filled
-//! into micro-batches by padded size. All of this is plain vectors and a function of the tokens alone, never of time.
+//! Rows lie one behind another, longest first (memory that does not suffice shows at once), ties by group number, and are
+//! filled into micro-batches by their tokens. Rows of like length make a tile, for attention alone
+//! ([`TiledAttention`](counterpoint_policy::TiledAttention)). All of this is plain vectors and a function of the tokens alone,
+//! never of time.
 
-use counterpoint_policy::Device;
+mod rows;
+
+use std::cmp::Reverse;
+
+use counterpoint_policy::{Device, TiledAttention};
 use counterpoint_rollout::invariant::Invariant;
-use counterpoint_rollout::{Batch, Completion, GroupId, PolicyVersion, ScoredGroup, check_invariant};
+use counterpoint_rollout::{Batch, ScoredGroup, check_invariant};
 use tch::Tensor;
 
+use self::rows::{Row, rows_of, tiles};
 use crate::LearnerError;
 use crate::objective::Answer;
 
 /// What bounds a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Tokens of a micro-batch, padding included; only a single answer may exceed it.
+    /// Tokens of a micro-batch; only a single answer may exceed it.
     pub micro_batch_tokens: usize,
+    /// What one pair of a query and a key costs, in tokens: the arithmetic of attention between two tokens of all layers
+    /// over that of one token in all matrices.
+    pub pair_cost: f64,
     /// Positions the model was made for.
     pub positions: usize,
     /// Entries of the model's embedding.
@@ -39,20 +50,18 @@ pub struct Packed {
     pub tokens: u64,
 }
 
-/// Rows that are computed together. Flat vectors of (rows, length) hold one row after another.
+/// Rows that are computed together: T tokens, one row behind another.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MicroBatch {
-    /// Number of rows.
-    pub rows: usize,
-    /// Tokens of the longest row; shorter ones are padded.
-    pub length: usize,
-    /// (rows, length): what the model reads.
+    /// The lengths of the rows, in tiles: Σ = T.
+    pub tiles: Vec<Vec<usize>>,
+    /// (T): what the model reads.
     pub tokens: Vec<i64>,
-    /// (rows, length): counted from the start of the prompt in each answer.
+    /// (T): counted from the start of the prompt in each answer.
     pub positions: Vec<i64>,
-    /// (rows, length): 0 for the prompt, 1.. for the answers, -1 for padding.
+    /// (T): 0 for the prompt, 1.. for the answers of a row.
     pub segments: Vec<i64>,
-    /// (M): per trained token, the place in (rows, length) whose hidden state predicts it.
+    /// (M): per trained token, the place in (T) whose hidden state predicts it.
     pub picks: Vec<i64>,
     /// (M): the trained tokens.
     pub targets: Vec<i64>,
@@ -69,12 +78,12 @@ pub struct MicroBatch {
 /// [`MicroBatch`] on a device.
 #[derive(Debug)]
 pub struct MicroTensors {
-    /// (rows, length) int64.
+    /// (1, T) int64.
     pub tokens: Tensor,
-    /// (rows, length) int64.
+    /// (1, T) int64.
     pub positions: Tensor,
-    /// (rows, length) int64.
-    pub segments: Tensor,
+    /// How the tokens see each other.
+    pub attention: TiledAttention,
     /// (M) int64.
     pub picks: Tensor,
     /// (M) int64.
@@ -85,16 +94,6 @@ pub struct MicroTensors {
     pub answer: Tensor,
     /// (M) float32, if any token is fresh.
     pub fresh: Option<Tensor>,
-}
-
-/// A row before its tokens are written out.
-struct Row<'a> {
-    group: GroupId,
-    prompt: &'a [u32],
-    /// The answers with their numbers within the batch.
-    answers: Vec<(usize, &'a Completion)>,
-    fresh: bool,
-    length: usize,
 }
 
 /// Packs a batch.
@@ -108,15 +107,20 @@ pub fn pack(batch: &Batch, limits: &Limits) -> Result<Packed, LearnerError> {
         check(group, limits).map_err(|problem| LearnerError::Group { group: group.group.id(), problem })?;
         let first = answers.len();
         answers.extend(facts(number, group));
-        rows.extend(rows_of(group, first, batch.version, limits.micro_batch_tokens));
+        rows.extend(rows_of(group, first, batch.version, limits));
     }
     // Stable: the parts of one group stay in order.
-    rows.sort_by_key(|row| (std::cmp::Reverse(row.length), row.group));
+    rows.sort_by_key(|row| (Reverse(row.length), row.group));
     let tokens = answers.iter().map(|a| a.tokens).sum();
     let mut micro_batches = Vec::new();
     let mut rest = rows.as_slice();
-    while let Some(longest) = rest.first() {
-        let fit = (limits.micro_batch_tokens / longest.length).max(1).min(rest.len());
+    while !rest.is_empty() {
+        let mut tokens = 0;
+        let fits = |row: &&Row<'_>| {
+            tokens += row.length;
+            tokens <= limits.micro_batch_tokens
+        };
+        let fit = rest.iter().take_while(fits).count().max(1);
         micro_batches.push(MicroBatch::write(&rest[..fit]));
         rest = &rest[fit..];
     }
@@ -179,43 +183,11 @@ fn facts(number: usize, scored: &ScoredGroup) -> impl Iterator<Item = Answer> + 
     })
 }
 
-/// The rows of one group; `first` is the number of its first answer within the batch.
-fn rows_of(scored: &ScoredGroup, first: usize, version: PolicyVersion, budget: usize) -> Vec<Row<'_>> {
-    let group = &scored.group;
-    let fresh = group.completions.iter().flat_map(|c| &c.versions).all(|span| span.version == version);
-    let prompt = group.prompt_tokens.as_slice();
-    let mut rows: Vec<Row<'_>> = Vec::new();
-    for (number, (completion, _)) in scored.judged().enumerate() {
-        let inputs = completion.tokens.len() - 1;
-        let answer = (first + number, completion);
-        match rows.last_mut() {
-            Some(row) if row.length + inputs <= budget => {
-                row.answers.push(answer);
-                row.length += inputs;
-            }
-            _ => rows.push(Row {
-                group: group.id(),
-                prompt,
-                answers: vec![answer],
-                fresh,
-                length: prompt.len() + inputs,
-            }),
-        }
-    }
-    rows
-}
-
 impl MicroBatch {
     fn write(rows: &[Row<'_>]) -> Self {
-        let length = rows.iter().map(|r| r.length).max().unwrap_or(0);
-        let mut out = Self { rows: rows.len(), length, ..Self::default() };
-        for row in rows {
-            out.write_row(row);
-            let padded = out.tokens.len().next_multiple_of(length);
-            out.tokens.resize(padded, 0);
-            out.positions.resize(padded, 0);
-            out.segments.resize(padded, -1);
-        }
+        let lengths: Vec<usize> = rows.iter().map(|r| r.length).collect();
+        let mut out = Self { tiles: tiles(&lengths), ..Self::default() };
+        rows.iter().for_each(|row| out.write_row(row));
         out
     }
 
@@ -246,17 +218,13 @@ impl MicroBatch {
 
     /// Copies everything to a device: one tensor per vector.
     pub fn to_tensors(&self, device: Device) -> Result<MicroTensors, LearnerError> {
-        let shape = [self.rows as i64, self.length as i64];
-        let grid = |values: &[i64]| -> Result<Tensor, LearnerError> {
-            Ok(Tensor::f_from_slice(values)?.f_view(shape)?.f_to_device(device)?)
-        };
         let flat = |values: &[i64]| Tensor::f_from_slice(values)?.f_to_device(device);
         let real = |values: &[f32]| Tensor::f_from_slice(values)?.f_to_device(device);
         let any_fresh = self.fresh.iter().any(|f| *f != 0.0);
         Ok(MicroTensors {
-            tokens: grid(&self.tokens)?,
-            positions: grid(&self.positions)?,
-            segments: grid(&self.segments)?,
+            tokens: flat(&self.tokens)?.f_unsqueeze(0)?,
+            positions: flat(&self.positions)?.f_unsqueeze(0)?,
+            attention: TiledAttention::new(&self.segments, &self.tiles, device)?,
             picks: flat(&self.picks)?,
             targets: flat(&self.targets)?,
             logp_old: real(&self.logp_old)?,

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use common::{batch, group, model_dir, sampled, setup};
 use counterpoint_learner::{
-    CheckpointStore, Engine, EngineEvent, EngineSettings, Learner, LearnerActor, LearnerActorMsg, LearnerArgs,
-    LearnerConfig, ObjectiveConfig, SaveState,
+    Additions, CheckpointConfig, CheckpointStore, Engine, EngineEvent, EngineSettings, Learner, LearnerActor,
+    LearnerActorMsg, LearnerArgs, LearnerConfig, ObjectiveConfig, SaveState,
 };
 use counterpoint_policy::Kind;
 use counterpoint_rollout::contract::{LearnerEvent, LearnerMsg};
@@ -83,7 +83,8 @@ fn settings(root: &std::path::Path, publish_every: u64) -> EngineSettings {
         threads: Some(1),
         publish_every,
         snapshot_kind: Kind::Float,
-        checkpoints: CheckpointStore::open(root, &model_dir(), 2).unwrap(),
+        checkpoints: CheckpointStore::open(root, &model_dir(), &CheckpointConfig::default()).unwrap(),
+        inspect: Some(root.to_owned()),
     }
 }
 
@@ -147,10 +148,16 @@ async fn a_step_waits_for_permission_and_what_is_asked_meanwhile_is_of_the_versi
     world.learner.cast(LearnerActorMsg::TakeSnapshot(ask)).unwrap();
     let (ask, saved) = reply();
     let version = PolicyVersion(1);
-    world.learner.cast(LearnerActorMsg::SaveState(SaveState { version, extras: vec![], reply: ask })).unwrap();
+    world
+        .learner
+        .cast(LearnerActorMsg::SaveState(SaveState { version, additions: Additions::default(), reply: ask }))
+        .unwrap();
     let (ask, refused) = reply();
     let version = PolicyVersion(2);
-    world.learner.cast(LearnerActorMsg::SaveState(SaveState { version, extras: vec![], reply: ask })).unwrap();
+    world
+        .learner
+        .cast(LearnerActorMsg::SaveState(SaveState { version, additions: Additions::default(), reply: ask }))
+        .unwrap();
     world.learner.cast(LearnerActorMsg::Proceed).unwrap();
     assert_eq!(tokio::time::timeout(DEADLINE, snapshot).await.unwrap().unwrap().version(), PolicyVersion(1));
     let path = tokio::time::timeout(DEADLINE, saved).await.unwrap().unwrap().unwrap();

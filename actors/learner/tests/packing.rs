@@ -11,7 +11,7 @@ use counterpoint_rollout::{Batch, Verdict};
 use proptest::prelude::*;
 
 fn limits(micro_batch_tokens: usize) -> Limits {
-    Limits { micro_batch_tokens, positions: 1000, vocabulary: 1000 }
+    Limits { micro_batch_tokens, pair_cost: 0.0, positions: 1000, vocabulary: 1000 }
 }
 
 fn void() -> Verdict {
@@ -20,24 +20,28 @@ fn void() -> Verdict {
 
 /// What the model sees at a place: the tokens that `PackedAttention::segmented` lets it see, with their positions.
 fn context(micro: &MicroBatch, place: usize) -> Vec<(i64, i64)> {
-    let start = place / micro.length * micro.length;
+    let ends = micro.tiles.iter().flatten().scan(0, |end, length| {
+        *end += length;
+        Some(*end)
+    });
+    let start = ends.take_while(|end| *end <= place).last().unwrap_or(0);
     let own = micro.segments[place];
-    assert!(own >= 0, "a trained token hangs on padding");
     (start..=place)
         .filter(|i| micro.segments[*i] == 0 || micro.segments[*i] == own)
         .map(|i| (micro.tokens[i], micro.positions[i]))
         .collect()
 }
 
-/// Checks one batch; returns the micro-batches' shapes.
-fn check(batch: &Batch, budget: usize) -> Vec<(usize, usize)> {
+/// Checks one batch; returns the lengths of the micro-batches' rows.
+fn check(batch: &Batch, budget: usize) -> Vec<Vec<usize>> {
     let packed = pack(batch, &limits(budget)).unwrap();
     let all: Vec<_> = batch.groups.iter().flat_map(|g| g.judged().map(move |(c, _)| (g, c))).collect();
     assert_eq!(packed.answers.len(), all.len());
     let mut trained: BTreeMap<usize, Vec<i64>> = BTreeMap::new();
     for micro in &packed.micro_batches {
-        assert_eq!(micro.tokens.len(), micro.rows * micro.length);
-        assert!(micro.tokens.len() <= budget || micro.rows == 1, "{} rows of {}", micro.rows, micro.length);
+        let rows = micro.tiles.concat();
+        assert_eq!(micro.tokens.len(), rows.iter().sum::<usize>(), "no padding");
+        assert!(micro.tokens.len() <= budget || rows.len() == 1, "rows of {rows:?}");
         for (i, place) in micro.picks.iter().enumerate() {
             let number = micro.answers[micro.answer[i] as usize];
             let (scored, completion) = all[number];
@@ -66,7 +70,7 @@ fn check(batch: &Batch, budget: usize) -> Vec<(usize, usize)> {
         assert_eq!(facts.tokens, completion.tokens.len() as u64);
         assert!((facts.rate - f64::from(scored.rate().unwrap())).abs() < 1e-6);
     }
-    packed.micro_batches.iter().map(|m| (m.rows, m.length)).collect()
+    packed.micro_batches.iter().map(|m| m.tiles.concat()).collect()
 }
 
 proptest! {
@@ -95,21 +99,21 @@ proptest! {
 }
 
 #[test]
-fn rows_come_longest_first_and_share_a_micro_batch_while_they_fit_padded() {
+fn rows_come_longest_first_and_share_a_micro_batch_while_they_fit() {
     let answers =
         |n: usize| vec![(completion(&vec![1; n], 0), Verdict::Correct), (completion(&[2], 0), Verdict::Incorrect)];
     // rows of 2 + (n - 1): 4, 3, 7
     let groups =
         vec![group(0, vec![5, 6], answers(3)), group(1, vec![5, 6], answers(2)), group(2, vec![5, 6], answers(6))];
-    assert_eq!(check(&batch(0, groups.clone()), 14), [(2, 7), (1, 3)]);
-    assert_eq!(check(&batch(0, groups.clone()), 8), [(1, 7), (2, 4)]);
-    assert_eq!(check(&batch(0, groups), 1000), [(3, 7)]);
+    assert_eq!(check(&batch(0, groups.clone()), 14), [vec![7, 4, 3]]);
+    assert_eq!(check(&batch(0, groups.clone()), 13), [vec![7, 4], vec![3]]);
+    assert_eq!(check(&batch(0, groups), 8), [vec![7], vec![4, 3]]);
 }
 
 #[test]
 fn a_group_longer_than_a_micro_batch_is_cut_between_answers() {
     let answers = (0..4).map(|_| (completion(&[1, 2, 3, 4], 0), Verdict::Correct)).collect();
-    assert_eq!(check(&batch(0, vec![group(0, vec![7], answers)]), 7), [(1, 7), (1, 7)]);
+    assert_eq!(check(&batch(0, vec![group(0, vec![7], answers)]), 7), [vec![7], vec![7]]);
 }
 
 #[test]

@@ -3,11 +3,12 @@
 //! Contract: [`load`] fills one flat buffer (see [`Layout`]) from `model.safetensors`, or from the shards that
 //! `model.safetensors.index.json` names, in f32, f16 or bf16. Every tensor of the layout must be there with its shape, and
 //! no tensor may be there that the model does not have: a surplus bias means that config.json describes another model.
-//! [`save`] writes a complete directory that transformers, and `load`, read; saving what was loaded in the same number
-//! format gives the same bytes as the safetensors library wrote.
+//! [`save`] writes a complete directory that transformers, and `load`, read, a piece at a time: one file of weights or, above
+//! [`Export::max_shard_bytes`], shards and their index. Saving what was loaded in the same number format gives the same bytes
+//! as the safetensors library wrote.
 //!
 //! A directory with an adapter of PEFT (LoRA) is loaded as its base with the adapter folded in; [`load_adapter`] and
-//! [`save_adapter`] handle the adapter alone.
+//! [`save_adapter`] handle the adapter alone, [`merge()`] makes a directory of both.
 //!
 //! Limits: safetensors only, never pickles. The files are memory mapped while they are copied and must not shrink meanwhile;
 //! of them no more than a few megabytes are in memory, so that a load takes the parameters' own size. What an index names
@@ -25,16 +26,20 @@ use crate::{Layout, PolicyError};
 
 mod adapter;
 mod adapter_config;
+mod companions;
 mod files;
 mod header;
 mod merge;
 mod read;
+mod shards;
+mod stream;
 mod write;
 
 pub use adapter::{is_adapter, load as load_adapter, save as save_adapter};
 pub use merge::{Merged, merge};
-pub use read::load;
-pub use write::save;
+pub use read::{load, stored_kind};
+pub use stream::write_tensors;
+pub use write::{Export, save};
 
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";

@@ -21,6 +21,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The name of its first tensor.
+    pub fn name(&self) -> &str {
+        self.parts.first().map_or("", |part| part.name.as_str())
+    }
+
     /// Number of elements.
     pub fn numel(&self) -> i64 {
         self.shape.iter().product()
@@ -90,6 +95,12 @@ impl Layout {
     /// The parameters in order.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// The output projection: an entry of its own, or the embedding where the two are tied.
+    pub fn head(&self) -> Option<&Entry> {
+        let own = |e: &&Entry| e.parts.iter().any(|part| part.name == "lm_head.weight");
+        self.entries.iter().find(own).or(self.entries.first())
     }
 
     /// Elements of the flat buffer.

@@ -35,7 +35,7 @@ mod tokenizer;
 mod transformer;
 mod weights;
 
-pub use attention::{Attend, CausalAttention, PackedAttention};
+pub use attention::{Attend, CausalAttention, PackedAttention, TiledAttention};
 pub use config::{Architecture, ModelConfig, RopeScaling};
 pub use error::{PolicyError, plain};
 pub use layout::{Entry, Layout, Part};

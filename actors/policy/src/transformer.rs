@@ -59,10 +59,14 @@ impl Transformer {
         Ok(x)
     }
 
+    /// The final norm: (M, hidden) as from [`Self::hidden`] to what the output projection takes, (M, hidden).
+    pub fn normed(&self, weights: &Weights, hidden: &Tensor) -> Result<Tensor, PolicyError> {
+        Ok(hidden.f_rms_norm([self.config.hidden_size], Some(&weights.norm), self.config.rms_norm_eps)?)
+    }
+
     /// Logits of selected positions. `hidden`: (M, hidden) as from [`Self::hidden`]. Returns (M, vocabulary).
     pub fn logits(&self, weights: &Weights, hidden: &Tensor) -> Result<Tensor, PolicyError> {
-        let normed = hidden.f_rms_norm([self.config.hidden_size], Some(&weights.norm), self.config.rms_norm_eps)?;
-        Ok(normed.f_linear(&weights.head, None::<Tensor>)?)
+        Ok(self.normed(weights, hidden)?.f_linear(&weights.head, None::<Tensor>)?)
     }
 
     fn attention(

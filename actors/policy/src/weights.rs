@@ -71,6 +71,11 @@ impl Weights {
         Ok(Self::assemble(config, split(layout, flat)?))
     }
 
+    /// The output projection, (vocabulary, hidden); the embedding itself where the two are tied.
+    pub fn head(&self) -> &Tensor {
+        &self.head
+    }
+
     /// One tensor per entry of the model's layout, in its order.
     fn assemble(config: &ModelConfig, tensors: Vec<Tensor>) -> Self {
         // The layout decides the number of tensors, so `next` cannot run dry.
@@ -120,6 +125,8 @@ fn split(layout: &Layout, flat: &Tensor) -> Result<Vec<Tensor>, PolicyError> {
 /// the whole model, or an adapter beside a frozen one.
 #[derive(Debug)]
 pub struct Parameters {
+    /// Of the model, also where an adapter is trained.
+    layout: Arc<Layout>,
     flat: Tensor,
     leaves: Vec<Tensor>,
     decayed: i64,
@@ -139,10 +146,10 @@ struct Beside {
 impl Parameters {
     /// Takes over `flat` (float32 for training; float64 in tests), which is laid out for `config`.
     pub fn new(config: &ModelConfig, flat: Tensor) -> Result<Self, PolicyError> {
-        let layout = Layout::new(config);
+        let layout = Arc::new(Layout::new(config));
         let leaves = trainable(split(&layout, &flat)?)?;
         let weights = Weights::assemble(config, shared(&leaves));
-        Ok(Self { flat, leaves, decayed: layout.decayed(), weights, lora: None })
+        Ok(Self { decayed: layout.decayed(), layout, flat, leaves, weights, lora: None })
     }
 
     /// Takes over an adapter's buffer, laid out by [`Adapted::layout`]. No gradient is computed for the model beside it.
@@ -151,9 +158,10 @@ impl Parameters {
         if flat.size() != wanted {
             return Err(PolicyError::Tensor(format!("an adapter's buffer of {:?}, not {wanted:?}", flat.size())));
         }
+        let layout = Arc::new(Layout::new(adapted.model()));
         let leaves = trainable(adapted.layout().leaves(&flat)?)?;
         let beside = |dropout: f64| -> Result<Weights, PolicyError> {
-            let mut weights = Weights::view(adapted.model(), &Layout::new(adapted.model()), adapted.base())?;
+            let mut weights = Weights::view(adapted.model(), &layout, adapted.base())?;
             weights.attach(adapted.low_ranks(shared(&leaves), dropout)?);
             Ok(weights)
         };
@@ -162,7 +170,7 @@ impl Parameters {
         let dropping = (dropout > 0.0).then(|| beside(dropout)).transpose()?;
         // As PEFT's users have it: A and B take weight decay.
         let decayed = adapted.layout().numel();
-        Ok(Self { flat, leaves, decayed, weights, lora: Some(Beside { adapted, dropping }) })
+        Ok(Self { layout, flat, leaves, decayed, weights, lora: Some(Beside { adapted, dropping }) })
     }
 
     /// What a forward pass reads; gradients flow to the leaves.
@@ -185,6 +193,23 @@ impl Parameters {
     /// The master buffer; changing it in place (without gradient tracking) changes the leaves.
     pub fn flat(&self) -> &Tensor {
         &self.flat
+    }
+
+    /// How the model is laid out: the buffer too, unless it is an adapter's.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// What lies in the buffer: name, first element and number of elements, in order.
+    pub fn spans(&self) -> Vec<(&str, i64, i64)> {
+        let Some(Beside { adapted, .. }) = &self.lora else {
+            return self.layout.entries().iter().map(|e| (e.name(), e.offset, e.numel())).collect();
+        };
+        let rank = adapted.layout().rank();
+        let targets = adapted.layout().targets().iter();
+        targets
+            .flat_map(|t| [(t.module.as_str(), t.a, rank * t.columns), (t.module.as_str(), t.b, t.rows * rank)])
+            .collect()
     }
 
     /// The first so many elements take weight decay; the rest (norms, biases) never does.

@@ -15,6 +15,7 @@
 //! replay --ReplayEvent---> conductor
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -115,9 +116,33 @@ pub struct LearnerEvent {
     pub report: Arc<StepReport>,
 }
 
-/// What one optimiser step measured. Means are over trained answer tokens unless said otherwise.
+/// Three points of a distribution; all 0 where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Quantiles {
+    /// 1 % are lower.
+    pub p01: f64,
+    /// The median.
+    pub p50: f64,
+    /// 1 % are higher.
+    pub p99: f64,
+}
+
+/// Bars of [`StepReport::rates`].
+pub const RATE_BARS: usize = 10;
+
+/// Which of the bars a rate in [0, 1] belongs to. Rates are means of float32 scores: 3/10 must not fall under 0.3.
+pub fn rate_bar(rate: f64) -> usize {
+    ((rate * RATE_BARS as f64 + 1e-6) as usize).min(RATE_BARS - 1)
+}
+
+/// What one optimiser step measured. Means are over trained answer tokens unless said otherwise. Of a step that was skipped
+/// (`not_finite`) the numbers that are not finite are 0.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct StepReport {
+    /// Why the step changed nothing: its loss or its gradient was not finite, and `learner.on_not_finite` is `skip`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_finite: Option<String>,
     /// The loss that was minimised (its value is no progress signal: see spec section 6).
     pub loss: f64,
     /// Loss of the tokens of right answers, and of wrong ones, weighted by correctness, token mean.
@@ -126,6 +151,9 @@ pub struct StepReport {
     pub loss_negative: f64,
     /// L2 norm of the whole gradient before clipping.
     pub grad_norm: f64,
+    /// The same by layer (`embed_tokens`, `layers.0`, ..., `norm`, `lm_head`), with `learner.grad_norm_by_layer`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub grad_norms: BTreeMap<String, f64>,
     /// Learning rate of this step.
     pub learning_rate: f64,
     /// Mean of exp(log-ratio) over tokens.
@@ -134,6 +162,19 @@ pub struct StepReport {
     pub log_ratio_max: f64,
     /// Share of wrong-answer tokens whose negative ratio is at or under ε.
     pub clipped_share: f64,
+    /// Share of right-answer tokens whose ratio is above the clip, for the objectives that have one.
+    pub clipped_share_right: f64,
+    /// Of exp(log-ratio), over tokens of right answers (score 0.5 and more).
+    pub ratio_right: Quantiles,
+    /// The same over tokens of wrong answers.
+    pub ratio_wrong: Quantiles,
+    /// Mean importance weight with `learner.old_logprobs = "decoupled"`, and the share of tokens whose weight is cut off at
+    /// the cap; 1 and 0 otherwise.
+    pub importance_mean: f64,
+    /// See `importance_mean`.
+    pub importance_capped_share: f64,
+    /// Mean divergence from the reference model (k3), nats; 0 without one.
+    pub kl: f64,
     /// (Σ R)² / (M Σ R²) over the M tokens: 1 when on-policy.
     pub effective_sample_size: f64,
     /// Mean entropy of the policy at the trained positions, nats.
@@ -145,6 +186,10 @@ pub struct StepReport {
     pub mismatch_max: f64,
     /// See `mismatch_mean`.
     pub mismatch_tokens: u64,
+    /// Mean and largest |log-prob difference| over the other tokens: how far the policy has moved since it sampled them.
+    pub stale_mismatch_mean: f64,
+    /// See `stale_mismatch_mean`.
+    pub stale_mismatch_max: f64,
     /// Answer tokens trained.
     pub tokens: u64,
     /// Answers trained.
@@ -153,6 +198,8 @@ pub struct StepReport {
     pub groups: u64,
     /// Mean rate r̂ over the trained groups.
     pub rate_mean: f64,
+    /// Trained groups by rate: bar i counts those with i/10 <= r̂ < (i+1)/10, the last one r̂ = 1 too.
+    pub rates: [u64; RATE_BARS],
     /// Highest and mean staleness of the trained groups, optimiser steps.
     pub staleness_max: u64,
     /// See `staleness_max`.

@@ -53,7 +53,8 @@ pub struct Lease {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
-    /// The model sampled an end-of-sequence token (which is the answer's last token, and is trained).
+    /// The model sampled an end-of-sequence token, or completed a stop string; that token is the answer's last, and is
+    /// trained.
     Stop,
     /// The token limit was reached first: the answer is truncated.
     Length,
@@ -83,13 +84,14 @@ pub struct VersionSpan {
 pub struct Completion {
     /// The sampled token ids, the end-of-sequence token included where there is one.
     pub tokens: Vec<u32>,
-    /// Natural-log probability of each token under the distribution it was really sampled from (temperature applied).
+    /// Natural-log probability of each token under the distribution it was really sampled from: temperature and filters
+    /// applied, renormalised. At temperature 0 that of temperature 1 after the repetition penalty.
     pub logprobs: Vec<f32>,
     /// Which weights sampled which token, run-length coded, in order; the lengths add up to `tokens.len()`.
     pub versions: Vec<VersionSpan>,
     /// Why it ended.
     pub finish: FinishReason,
-    /// The tokens decoded, special tokens left out: what a verifier judges.
+    /// The tokens decoded, special tokens left out, up to the stop string that ended it: what a verifier judges.
     pub text: String,
 }
 

@@ -74,15 +74,24 @@ table! {
     MISMATCH_MEAN = "logprob_mismatch_mean", Kind::Gauge, "Mean absolute log-prob difference of sampler and learner at equal versions, last step that had such tokens.";
     MISMATCH_MAX = "logprob_mismatch_max", Kind::Gauge, "Largest absolute log-prob difference of sampler and learner at equal versions, last step that had such tokens.";
     MISMATCH_TOKENS = "logprob_mismatch_tokens_total", Kind::Counter, "Tokens on which the mismatch was measured.";
+    DRIFT_MEAN = "logprob_drift_mean", Kind::Gauge, "Mean absolute log-prob difference of sampler and learner on tokens of older versions, last step that had such tokens.";
+    DRIFT_MAX = "logprob_drift_max", Kind::Gauge, "Largest absolute log-prob difference of sampler and learner on tokens of older versions, last step that had such tokens.";
     RATIO_MEAN = "ratio_mean", Kind::Gauge, "Mean likelihood ratio of the last step.";
+    RATIO_QUANTILE = "ratio_quantile", Kind::Gauge, "Quantiles of the likelihood ratio in the last step, by point (p01, p50, p99) and answers (right, wrong).";
     CLIPPED_SHARE = "clipped_share", Kind::Gauge, "Share of wrong-answer tokens at the clip in the last step.";
+    CLIPPED_SHARE_RIGHT = "clipped_share_right", Kind::Gauge, "Share of right-answer tokens above the clip in the last step.";
+    IMPORTANCE_MEAN = "importance_weight_mean", Kind::Gauge, "Mean importance weight of the last step; 1 unless learner.old_logprobs is decoupled.";
+    IMPORTANCE_CAPPED = "importance_capped_share", Kind::Gauge, "Share of tokens whose importance weight was cut off in the last step.";
+    KL = "kl_reference_nats", Kind::Gauge, "Mean divergence from the reference model, last step; 0 without one.";
     ESS = "effective_sample_size", Kind::Gauge, "Effective sample size of the last step as a share of its tokens.";
     ENTROPY = "entropy_nats", Kind::Gauge, "Mean policy entropy at trained positions, last step.";
     LOSS = "loss", Kind::Gauge, "Loss of the last step, by part (total, positive, negative).";
     GRAD_NORM = "grad_norm", Kind::Gauge, "Gradient norm before clipping, last step.";
+    GRAD_NORM_LAYER = "grad_norm_layer", Kind::Gauge, "Gradient norm before clipping by layer, last step; only with learner.grad_norm_by_layer.";
     LEARNING_RATE = "learning_rate", Kind::Gauge, "Learning rate of the last step.";
     STEP_SECONDS = "step_seconds", Kind::Histogram(SECONDS), "Time of an optimiser step on the learner's engine.";
     STEPS = "steps_total", Kind::Counter, "Optimiser steps.";
+    STEPS_SKIPPED = "steps_skipped_total", Kind::Counter, "Optimiser steps that changed nothing, their loss or gradient not being finite.";
     PASS_RATE = "pass_rate", Kind::Gauge, "Share of right answers among those judged for the last step.";
     TRUNCATED_SHARE = "truncated_share", Kind::Gauge, "Share of answers cut off among those judged for the last step.";
     EVAL_ACCURACY = "eval_accuracy", Kind::Gauge, "Accuracy of the last evaluation.";
@@ -209,11 +218,30 @@ pub fn weights_swapped(pause: Duration) {
 /// An optimiser step is done.
 pub fn step_done(report: &StepReport) {
     counter!(STEPS).increment(1);
+    // So that it is there before the first one: an alert on its rate sees that one too.
+    counter!(STEPS_SKIPPED).increment(0);
     histogram!(STEP_SECONDS).record(report.seconds);
+    if report.not_finite.is_some() {
+        // What it measured is no measure of the policy.
+        counter!(STEPS_SKIPPED).increment(1);
+        return;
+    }
     if report.mismatch_tokens > 0 {
         gauge!(MISMATCH_MEAN).set(report.mismatch_mean);
         gauge!(MISMATCH_MAX).set(report.mismatch_max);
         counter!(MISMATCH_TOKENS).increment(report.mismatch_tokens);
+    }
+    if report.tokens > report.mismatch_tokens {
+        gauge!(DRIFT_MEAN).set(report.stale_mismatch_mean);
+        gauge!(DRIFT_MAX).set(report.stale_mismatch_max);
+    }
+    for (answers, ratio) in [("right", report.ratio_right), ("wrong", report.ratio_wrong)] {
+        for (point, value) in [("p01", ratio.p01), ("p50", ratio.p50), ("p99", ratio.p99)] {
+            gauge!(RATIO_QUANTILE, "answers" => answers, "point" => point).set(value);
+        }
+    }
+    for (layer, norm) in &report.grad_norms {
+        gauge!(GRAD_NORM_LAYER, "layer" => layer.clone()).set(*norm);
     }
     gauge!(LOSS, "part" => "total").set(report.loss);
     gauge!(LOSS, "part" => "positive").set(report.loss_positive);
@@ -221,6 +249,10 @@ pub fn step_done(report: &StepReport) {
     for (name, value) in [
         (RATIO_MEAN, report.ratio_mean),
         (CLIPPED_SHARE, report.clipped_share),
+        (CLIPPED_SHARE_RIGHT, report.clipped_share_right),
+        (IMPORTANCE_MEAN, report.importance_mean),
+        (IMPORTANCE_CAPPED, report.importance_capped_share),
+        (KL, report.kl),
         (ESS, report.effective_sample_size),
         (ENTROPY, report.entropy),
         (GRAD_NORM, report.grad_norm),

@@ -288,6 +288,12 @@ impl Verifier for Choice {
         Some(question.responses.iter().map(explain).collect())
     }
 
+    async fn answers(&self, question: &Question) -> Option<Vec<Option<String>>> {
+        let words = self.words(&question.prompt.info);
+        let given = |response: &String| self.given(response, &words).map(|letters| letters.into_iter().collect());
+        Some(question.responses.iter().map(given).collect())
+    }
+
     fn mode(&self) -> Mode {
         Mode::Blocking
     }

@@ -226,6 +226,10 @@ impl Verifier for Dapo {
         Some(question.responses.iter().map(explained).collect())
     }
 
+    async fn answers(&self, question: &Question) -> Option<Vec<Option<String>>> {
+        Some(question.responses.iter().map(|response| self.found(response)).collect())
+    }
+
     fn mode(&self) -> Mode {
         Mode::Async
     }

@@ -128,6 +128,11 @@ impl Verifier for Exact {
         Some(question.responses.iter().map(explain).collect())
     }
 
+    async fn answers(&self, question: &Question) -> Option<Vec<Option<String>>> {
+        let given = |response: &String| self.given(response).map(Cow::into_owned);
+        Some(question.responses.iter().map(given).collect())
+    }
+
     /// Comparing is done in microseconds; normalising a long text is not.
     fn mode(&self) -> Mode {
         let plain = self.unicode == UnicodeForm::AsIs && self.punctuation == Punctuation::Keep && !self.ignore_articles;

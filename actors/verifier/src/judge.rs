@@ -97,6 +97,14 @@ impl Judge {
         explained.ok()?.ok()?
     }
 
+    pub(crate) fn verifier(&self) -> &Arc<dyn Verifier> {
+        &self.verifier
+    }
+
+    pub(crate) fn truncated(&self) -> TruncatedPolicy {
+        self.truncated
+    }
+
     /// The verifier's name in logs and metrics.
     pub fn name(&self) -> &str {
         &self.name

@@ -69,6 +69,7 @@ mod queue;
 mod registry;
 mod scheduler;
 mod self_test;
+mod votes;
 
 pub use async_trait::async_trait;
 pub use choice::{Choice, ChoiceOptions, Numbers};
@@ -102,3 +103,4 @@ pub use queue::Ticket;
 pub use registry::{Parts, Registry};
 pub use scheduler::{StartVerifier, VerifierActor};
 pub use self_test::{Finding, Known, Pace, SelfTest};
+pub use votes::Votes;

@@ -106,6 +106,12 @@ pub trait Verifier: Send + Sync + 'static {
         None
     }
 
+    /// For majority votes: per response, the answer that it gives, in a form in which answers that mean the same are the same
+    /// text; `None` for a response that gives none. `None` in all from a kind that has no notion of an answer.
+    async fn answers(&self, _question: &Question) -> Option<Vec<Option<String>>> {
+        None
+    }
+
     /// For the self-test: the same verifier, but one that sends and reads slowly, as over a bad line. `None` for a kind that
     /// neither sends nor reads.
     fn slowly(&self, _pace: Pace) -> Option<Arc<dyn Verifier>> {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use counterpoint_generator::{Engine, EngineOptions, Event, OnSwap, Request, Sampled};
+use counterpoint_generator::{Engine, EngineOptions, Event, Filters, OnSwap, Request, Sampled};
 use counterpoint_policy::{
     Architecture, Attend, Device, Kind, Layout, ModelConfig, PackedAttention, PolicyError, RopeScaling, Snapshot,
     Tensor, Transformer, device, token_logprobs,
@@ -51,7 +51,16 @@ pub(crate) fn snapshot(config: &Arc<ModelConfig>, version: u64) -> Arc<Snapshot>
 }
 
 pub(crate) fn options(slots: usize, temperature: f64, on_swap: OnSwap) -> EngineOptions {
-    EngineOptions { slots, max_prompt_tokens: 80, max_new_tokens: 12, temperature, on_swap, eos_tokens: vec![EOS] }
+    EngineOptions {
+        slots,
+        max_prompt_tokens: 80,
+        max_new_tokens: 12,
+        temperature,
+        filters: Filters::default(),
+        on_swap,
+        eos_tokens: vec![EOS],
+        stop: Vec::new(),
+    }
 }
 
 pub(crate) fn engine(snapshot: Arc<Snapshot>, options: EngineOptions) -> Engine {

@@ -1,11 +1,11 @@
 //! Checkpoints: complete or absent.
 //!
-//! `<root>/step-000100` is a Hugging Face directory (model.safetensors in float32, config.json, tokenizer), which transformers
-//! and vLLM open, with what a resume needs beside it in a folder of its own (vLLM reads every *.safetensors of a model
-//! directory):
+//! `<root>/step-000100` is a Hugging Face directory (weights, config.json, tokenizer, README.md), which transformers and vLLM
+//! open, with what a resume needs beside it in a folder of its own (vLLM reads every *.safetensors of a model directory):
 //!
 //! ```text
 //! state/optimizer.safetensors   AdamW's m and v, laid out like the parameters
+//! state/weights.safetensors     the parameters in float32, where the weights for others are of another number format
 //! state/learner.json            version, optimiser step
 //! state/<extra>                 what the caller adds: the replay actor's cut, counters
 //! state/MANIFEST.json           size and blake3 of every file, checked before anything is read
@@ -19,31 +19,35 @@
 //! `step-000100.old.tmp` until the new one has its name. An interruption between the two renames leaves that name alone, and
 //! then it is the step's checkpoint: [`load_latest`] reads it, [`CheckpointStore::open`] gives it its name back. Whatever else
 //! an interrupted write left, `open` removes. The link `latest` names the newest, for people; [`load_latest`] goes by the
-//! numbers. A corrupt newest checkpoint is refused by file name, and never quietly replaced by an older one; removing its
+//! numbers. Old ones are removed, but never the best by evaluation, which the link `best` names (`retention`). A corrupt newest checkpoint is refused by file name, and never quietly replaced by an older one; removing its
 //! directory makes the one before it the newest.
 //!
 //! Saving reads the learner's tensors, so it runs on the learner's thread, between two steps. Sampling goes on meanwhile.
 
 mod config;
 mod manifest;
+mod retention;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use counterpoint_policy::{Device, Kind, LoraConfig, ModelConfig, Tensor, checkpoint as directory};
+use counterpoint_policy::checkpoint::{self as directory, Export, write_tensors};
+use counterpoint_policy::{Device, Kind, LoraConfig, ModelConfig, Tensor};
 use counterpoint_rollout::PolicyVersion;
 use serde::{Deserialize, Serialize};
 
-pub use config::CheckpointConfig;
+pub use config::{CheckpointConfig, SavedDtype};
 
 use crate::{Learner, LearnerError, OptimizerState};
 
 const STATE: &str = "state";
 const OPTIMIZER: &str = "optimizer.safetensors";
+const WEIGHTS: &str = "weights.safetensors";
 const LEARNER: &str = "learner.json";
+const CARD: &str = "README.md";
 const LATEST: &str = "latest";
 const TEMPORARY: &str = ".tmp";
 /// Ends the name of a checkpoint while its successor takes its place.
@@ -59,12 +63,24 @@ pub struct Extra {
     pub bytes: Vec<u8>,
 }
 
-/// Where a run's checkpoints lie, and how many stay.
+/// What the caller adds to a checkpoint, and knows of others.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Additions {
+    /// Files for the `state` folder.
+    pub extras: Vec<Extra>,
+    /// The model card, README.md.
+    pub card: Option<String>,
+    /// How well the versions did that were evaluated so far.
+    pub evaluations: BTreeMap<PolicyVersion, f64>,
+}
+
+/// Where a run's checkpoints lie, how they are written and how many stay.
 #[derive(Clone, Debug)]
 pub struct CheckpointStore {
     root: PathBuf,
     source: PathBuf,
     keep: usize,
+    export: Export,
 }
 
 /// A checkpoint in memory.
@@ -96,56 +112,70 @@ struct LearnerFile {
 
 impl CheckpointStore {
     /// The checkpoints under `root`, which is created; leftovers of interrupted writes are removed. `source`: the model
-    /// directory that the run started from, for its config and tokenizer. `keep`: how many stay, at least one.
-    pub fn open(root: &Path, source: &Path, keep: usize) -> Result<Self, LearnerError> {
+    /// directory that the run started from, for its config and tokenizer.
+    pub fn open(root: &Path, source: &Path, config: &CheckpointConfig) -> Result<Self, LearnerError> {
+        let export = config.export(source)?;
         fs::create_dir_all(root).map_err(LearnerError::io(root))?;
         restore_replaced(root)?;
         for name in names(root)?.iter().filter(|name| name.ends_with(TEMPORARY)) {
             let leftover = root.join(name);
             tracing::warn!(path = %leftover.display(), "removing what an interrupted write of a checkpoint left");
-            let removed =
-                if leftover.is_symlink() { fs::remove_file(&leftover) } else { fs::remove_dir_all(&leftover) };
+            let removed = if leftover.is_dir() && !leftover.is_symlink() {
+                fs::remove_dir_all(&leftover)
+            } else {
+                fs::remove_file(&leftover)
+            };
             removed.map_err(LearnerError::io(leftover))?;
         }
-        Ok(Self { root: root.to_owned(), source: source.to_owned(), keep: keep.max(1) })
+        retention::forget_missing(root)?;
+        Ok(Self { root: root.to_owned(), source: source.to_owned(), keep: config.keep, export })
     }
 
     /// Writes a checkpoint of the learner's present version and returns its directory. If that version has one already, it
     /// is replaced: what the caller adds may be newer. At every instant one of the two is there and complete.
-    pub fn save(&self, learner: &Learner, extras: &[Extra]) -> Result<PathBuf, LearnerError> {
+    pub fn save(&self, learner: &Learner, additions: &Additions) -> Result<PathBuf, LearnerError> {
         let version = learner.version();
         let path = self.root.join(directory_name(version));
         let temporary = self.root.join(format!("{}{TEMPORARY}", directory_name(version)));
-        if let Err(error) = self.write(&temporary, learner, extras) {
+        if let Err(error) = self.write(&temporary, learner, additions) {
             // Incomplete, and ours. If it cannot be removed, `open` will; the first error says why there is no checkpoint.
             let _ = fs::remove_dir_all(&temporary);
             return Err(error);
         }
         self.put_in_place(&temporary, &path, version)?;
-        self.point_latest(version)?;
-        self.retain()?;
+        self.point(LATEST, version)?;
+        let point = |link: &str, version| self.point(link, version);
+        let best = retention::point_best(&self.root, &additions.evaluations, point)?;
+        self.retain(best.into_iter().chain([version]).collect())?;
         Ok(path)
     }
 
-    fn write(&self, dir: &Path, learner: &Learner, extras: &[Extra]) -> Result<(), LearnerError> {
+    fn write(&self, dir: &Path, learner: &Learner, additions: &Additions) -> Result<(), LearnerError> {
         remove_if_there(dir)?;
         match learner.adapted() {
             Some(adapted) => directory::save_adapter(dir, &self.source, adapted, learner.flat())?,
-            None => directory::save(dir, &self.source, learner.model(), learner.flat(), Kind::Float)?,
+            None => directory::save(dir, &self.source, learner.model(), learner.flat(), self.export)?,
+        }
+        if let Some(card) = &additions.card {
+            write_synced(&dir.join(CARD), card.as_bytes())?;
         }
         let state = dir.join(STATE);
         fs::create_dir(&state).map_err(LearnerError::io(&state))?;
         let OptimizerState { step, first, second } = learner.optimizer_state();
-        let optimizer = state.join(OPTIMIZER);
-        let on_cpu = |tensor: &Tensor| tensor.f_to_device(Device::Cpu);
-        Tensor::write_safetensors(&[("first", on_cpu(first)?), ("second", on_cpu(second)?)], &optimizer)?;
-        sync(&optimizer)?;
+        let moments = [("first", first.f_detach()?), ("second", second.f_detach()?)];
+        write_tensors(&state.join(OPTIMIZER), &moments, Kind::Float)?;
+        // An adapter is in float32 always.
+        if self.export.kind != Kind::Float && learner.adapted().is_none() {
+            let weights = [("weights", learner.flat().f_detach()?)];
+            write_tensors(&state.join(WEIGHTS), &weights, Kind::Float)?;
+        }
         let file = LearnerFile { format: FORMAT, version: learner.version(), optimizer_step: *step };
         let path = state.join(LEARNER);
         write_synced(&path, json(&path, &file)?.as_bytes())?;
-        for Extra { name, bytes } in extras {
+        for Extra { name, bytes } in &additions.extras {
             let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-            if !plain || name.starts_with('.') || [OPTIMIZER, LEARNER, manifest::NAME].contains(&name.as_str()) {
+            if !plain || name.starts_with('.') || [OPTIMIZER, WEIGHTS, LEARNER, manifest::NAME].contains(&name.as_str())
+            {
                 let problem = "not a name for an extra file; letters, digits, '.', '-' and '_' make one".to_owned();
                 return Err(LearnerError::Checkpoint { path: state.join(name), problem });
             }
@@ -175,22 +205,24 @@ impl CheckpointStore {
         remove_if_there(&replaced)
     }
 
-    fn point_latest(&self, version: PolicyVersion) -> Result<(), LearnerError> {
-        let temporary = self.root.join(format!("{LATEST}{TEMPORARY}"));
+    /// Lets a link name a version's checkpoint, in one instant.
+    fn point(&self, link: &str, version: PolicyVersion) -> Result<(), LearnerError> {
+        let temporary = self.root.join(format!("{link}{TEMPORARY}"));
         if temporary.is_symlink() {
             fs::remove_file(&temporary).map_err(LearnerError::io(&temporary))?;
         }
         symlink(directory_name(version), &temporary).map_err(LearnerError::io(&temporary))?;
-        fs::rename(&temporary, self.root.join(LATEST)).map_err(LearnerError::io(&temporary))?;
+        fs::rename(&temporary, self.root.join(link)).map_err(LearnerError::io(&temporary))?;
         sync(&self.root)
     }
 
-    /// Removes all but the newest. Each is renamed first, so that one half removed is not mistaken for a checkpoint.
-    fn retain(&self) -> Result<(), LearnerError> {
-        let complete = complete(&self.root)?;
-        for old in complete.keys().take(complete.len().saturating_sub(self.keep)) {
-            let path = self.root.join(directory_name(*old));
-            let doomed = self.root.join(format!("{}{TEMPORARY}", directory_name(*old)));
+    /// Removes all but the newest and those needed. Each is renamed first, so that one half removed is not mistaken for a
+    /// checkpoint.
+    fn retain(&self, needed: BTreeSet<PolicyVersion>) -> Result<(), LearnerError> {
+        let complete = complete(&self.root)?.into_keys().collect();
+        for old in retention::doomed(&complete, self.keep, &needed) {
+            let path = self.root.join(directory_name(old));
+            let doomed = self.root.join(format!("{}{TEMPORARY}", directory_name(old)));
             fs::rename(&path, &doomed).map_err(LearnerError::io(&path))?;
             fs::remove_dir_all(&doomed).map_err(LearnerError::io(&doomed))?;
         }
@@ -211,18 +243,22 @@ pub fn load(dir: &Path, device: Device) -> Result<LoadedCheckpoint, LearnerError
     let state = dir.join(STATE);
     let files = manifest::verify(dir, &state)?;
     let learner = read_learner_file(&state.join(LEARNER))?;
+    let own = format!("{STATE}/{WEIGHTS}");
     let (model, flat, lora) = if directory::is_adapter(dir) {
         let model = ModelConfig::from_dir(dir)?;
         let (lora, flat) = directory::load_adapter(dir, &model, device)?;
         (model, flat, Some(lora))
     } else {
-        let (model, flat) = directory::load(dir, Kind::Float, device)?;
+        let (model, flat) = match files.contains(&own) {
+            true => read_weights(dir, &dir.join(own), device)?,
+            false => directory::load(dir, Kind::Float, device)?,
+        };
         (model, flat, None)
     };
     let optimizer = read_optimizer(&state.join(OPTIMIZER), learner.optimizer_step, &flat)?;
     let mut extras = BTreeMap::new();
     for name in files.iter().filter_map(|file| file.strip_prefix(STATE)?.strip_prefix('/')) {
-        if name != OPTIMIZER && name != LEARNER {
+        if ![OPTIMIZER, WEIGHTS, LEARNER].contains(&name) {
             let path = state.join(name);
             extras.insert(name.to_owned(), fs::read(&path).map_err(LearnerError::io(path))?);
         }
@@ -240,31 +276,56 @@ fn read_learner_file(path: &Path) -> Result<LearnerFile, LearnerError> {
     Ok(file)
 }
 
+/// The model's shape and its parameters as they were trained.
+fn read_weights(dir: &Path, path: &Path, device: Device) -> Result<(ModelConfig, Tensor), LearnerError> {
+    let model = ModelConfig::from_dir(dir)?;
+    let [flat] = read_tensors(path, ["weights"], model.parameters(), device)?;
+    Ok((model, flat))
+}
+
 fn read_optimizer(path: &Path, step: u64, flat: &Tensor) -> Result<OptimizerState, LearnerError> {
+    let [first, second] = read_tensors(path, ["first", "second"], flat.numel() as i64, flat.device())?;
+    Ok(OptimizerState { step, first, second })
+}
+
+/// Flat tensors of one length, by name.
+fn read_tensors<const N: usize>(
+    path: &Path,
+    names: [&str; N],
+    numel: i64,
+    device: Device,
+) -> Result<[Tensor; N], LearnerError> {
     let mut tensors: BTreeMap<String, Tensor> = Tensor::read_safetensors(path)?.into_iter().collect();
-    let mut take = |name: &str| -> Result<Tensor, LearnerError> {
-        let tensor =
-            tensors.remove(name).filter(|t| t.size() == flat.size()).ok_or_else(|| LearnerError::Checkpoint {
-                path: path.to_owned(),
-                problem: format!("it has no tensor \"{name}\" of shape {:?}", flat.size()),
-            })?;
-        Ok(tensor.f_to_device(flat.device())?)
-    };
-    Ok(OptimizerState { step, first: take("first")?, second: take("second")? })
+    let mut found = Vec::with_capacity(N);
+    for name in names {
+        let tensor = tensors.remove(name).filter(|t| t.size() == [numel] && t.kind() == Kind::Float);
+        let tensor = tensor.ok_or_else(|| LearnerError::Checkpoint {
+            path: path.to_owned(),
+            problem: format!("it has no tensor \"{name}\" of shape [{numel}] in float32"),
+        })?;
+        found.push(tensor.f_to_device(device)?);
+    }
+    found
+        .try_into()
+        .map_err(|_| LearnerError::Checkpoint { path: path.to_owned(), problem: "it has too few tensors".to_owned() })
 }
 
 fn directory_name(version: PolicyVersion) -> String {
     format!("step-{:06}", version.0)
 }
 
+/// The version of a checkpoint with this name.
+fn version_of(name: &str) -> Option<PolicyVersion> {
+    name.strip_prefix("step-")?.parse().ok().map(PolicyVersion)
+}
+
 /// The complete checkpoints and the names of their directories.
 fn complete(root: &Path) -> Result<BTreeMap<PolicyVersion, String>, LearnerError> {
-    let version = |name: &str| name.strip_prefix("step-")?.parse().ok().map(PolicyVersion);
     let names = names(root)?;
-    let of_replaced = |name: &String| Some((version(name.strip_suffix(REPLACED)?)?, name.clone()));
+    let of_replaced = |name: &String| Some((version_of(name.strip_suffix(REPLACED)?)?, name.clone()));
     let mut complete: BTreeMap<PolicyVersion, String> = names.iter().filter_map(of_replaced).collect();
     // After the replaced ones: those with the plain name are newer, and count.
-    complete.extend(names.iter().filter_map(|name| Some((version(name)?, name.clone()))));
+    complete.extend(names.iter().filter_map(|name| Some((version_of(name)?, name.clone()))));
     Ok(complete)
 }
 

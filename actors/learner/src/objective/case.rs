@@ -10,7 +10,7 @@ use super::{Answer, Objective, Tokens, settings};
 use crate::LearnerError;
 
 /// What `function` may say.
-const FUNCTIONS: &[&str] = &["nft", "clipped_pg", "infonca", "contrast", "overlong_penalty"];
+const FUNCTIONS: &[&str] = &["nft", "clipped_pg", "infonca", "contrast", "sft", "overlong_penalty"];
 
 /// The loss of a case and its gradient.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -193,7 +193,7 @@ mod tests {
     fn what_is_malformed_is_named_with_what_was_expected() {
         assert_eq!(
             error(|v| v["function"] = "ppo".into()),
-            "function: \"ppo\" is unknown; known: \"nft\", \"clipped_pg\", \"infonca\", \"contrast\", \"overlong_penalty\""
+            "function: \"ppo\" is unknown; known: \"nft\", \"clipped_pg\", \"infonca\", \"contrast\", \"sft\", \"overlong_penalty\""
         );
         assert_eq!(
             error(|v| v["inputs"]["logp_old"] = serde_json::json!([[0.0, 0.0]])),

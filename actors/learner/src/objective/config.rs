@@ -1,7 +1,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use super::{Advantage, Contrast, Degenerate, Nft, Objective, Overlong, PolicyGradient, Preference, Reduction};
+use super::{
+    Advantage, Contrast, Degenerate, Nft, Objective, ObjectiveName, Overlong, PolicyGradient, Preference, Reduction,
+    Sft, name,
+};
+use crate::LearnerError;
 
 /// Section `[objective]`: the loss.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -10,7 +15,8 @@ pub struct ObjectiveConfig {
     /// `nft` (default): learns from right and wrong answers (arXiv 2505.18116, equation 10). `rft`: from right answers only,
     /// which is NFT with `neg_weight` 0; the paper's RFT also has `weight = "one"`. `grpo`, `dr_grpo`, `dapo`: clipped policy
     /// gradients; best with `reduction` `seq_mean`, `const_len` and `token_mean`. `dpo`: over all K answers of a question
-    /// (InfoNCA). `contrast`: the log-ratio up for right answers and down for wrong ones, for comparison.
+    /// (InfoNCA). `contrast`: the log-ratio up for right answers and down for wrong ones, for comparison. `sft`:
+    /// supervised, on right answers (`counterpoint sft` trains it on given ones). Equations are in OBJECTIVES.md. A program of one's own may register further names.
     pub name: ObjectiveName,
     /// w, the weight of a question with rate r: `"one"` (or `"1"`), `"1-r"` (default, the paper; on-policy this is Dr. GRPO)
     /// or `"sqrt"`, √((1−r)/r) (on-policy this is GRPO).
@@ -40,26 +46,15 @@ pub struct ObjectiveConfig {
     pub beta: f64,
     /// Weight in `dpo` of the likelihood of right answers, without which it is unstable, says the paper. Default 0.1.
     pub sft: f64,
-}
-
-/// Which objective.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ObjectiveName {
-    /// Negative-aware fine-tuning.
-    Nft,
-    /// Rejection fine-tuning.
-    Rft,
-    /// Group relative policy optimisation: advantages divided by the group's deviation.
-    Grpo,
-    /// The same without that division.
-    DrGrpo,
-    /// As verl computes it: scores in [-1, 1], deviation with K - 1.
-    Dapo,
-    /// Iterative direct preference optimisation.
-    Dpo,
-    /// The naive contrast.
-    Contrast,
+    /// Weight of the divergence from the weights that training started from (k3 per token, mean over tokens), added to any
+    /// objective. Default 0: none, and no copy of those weights is kept.
+    pub kl_coef: f64,
+    /// Weight of the policy's entropy at the trained positions (nats, mean over tokens), taken off the loss of any objective.
+    /// Default 0: none.
+    pub entropy_coef: f64,
+    /// Options of an objective that a program registered. Default: none.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub options: Map<String, Value>,
 }
 
 /// The weight of a question as a function of its rate r.
@@ -112,6 +107,9 @@ impl Default for ObjectiveConfig {
             overlong: None,
             beta: 0.1,
             sft: 0.1,
+            kl_coef: 0.0,
+            entropy_coef: 0.0,
+            options: Map::new(),
         }
     }
 }
@@ -137,6 +135,12 @@ impl ObjectiveConfig {
         if !(self.sft.is_finite() && self.sft >= 0.0) {
             errors.push(format!("objective.sft: must be >= 0, got {}", self.sft));
         }
+        self.validate_options(errors);
+        for (key, value) in [("kl_coef", self.kl_coef), ("entropy_coef", self.entropy_coef)] {
+            if !(value.is_finite() && value >= 0.0) {
+                errors.push(format!("objective.{key}: must be >= 0, got {value}"));
+            }
+        }
         if let Some(overlong) = self.overlong {
             let Overlong { max_len, buffer, factor } = overlong;
             if buffer == 0 || buffer > max_len {
@@ -159,9 +163,21 @@ impl ObjectiveConfig {
         }
     }
 
-    /// The objective that this names.
-    pub fn build(&self) -> Box<dyn Objective> {
+    fn validate_options(&self, errors: &mut Vec<String>) {
         match self.name {
+            ObjectiveName::Registered(name) => {
+                errors.extend(name::build(name, &self.options).err().map(|problem| problem.to_string()));
+            }
+            built_in if !self.options.is_empty() => errors.push(format!(
+                "objective.options: is for objectives that a program registers, {built_in} takes none; leave it out"
+            )),
+            _ => {}
+        }
+    }
+
+    /// The objective that this names. Only a registered one can fail, on its options.
+    pub fn build(&self) -> Result<Box<dyn Objective>, LearnerError> {
+        Ok(match self.name {
             ObjectiveName::Nft => self.nft(self.neg_weight),
             ObjectiveName::Rft => self.nft(0.0),
             ObjectiveName::Grpo => self.policy_gradient(Advantage::Grpo),
@@ -174,7 +190,9 @@ impl ObjectiveConfig {
                 reduction: self.reduction,
                 max_len: self.max_len,
             }),
-        }
+            ObjectiveName::Sft => Box::new(Sft { reduction: self.reduction, max_len: self.max_len }),
+            ObjectiveName::Registered(name) => name::build(name, &self.options)?,
+        })
     }
 
     fn nft(&self, neg_weight: f64) -> Box<dyn Objective> {

@@ -59,7 +59,7 @@ impl Plan for ContrastPlan {
         let parts = tch::no_grad(|| -> Result<Tensor, LearnerError> {
             let sum = |x: &Tensor| x.f_sum(Kind::Double);
             let none = Tensor::f_zeros([0i64; 0], (Kind::Double, log_ratio.device()))?;
-            let sums = [sum(&right)?, sum(&row(3)?)?, sum(&wrong)?, sum(&row(4)?)?, none];
+            let sums = [sum(&right)?, sum(&row(3)?)?, sum(&wrong)?, sum(&row(4)?)?, none.shallow_clone(), none];
             Ok(Tensor::f_stack(&sums, 0)?)
         })?;
         Ok(Loss { total, parts })

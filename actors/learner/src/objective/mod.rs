@@ -10,20 +10,24 @@
 pub mod case;
 mod config;
 mod contrast;
+mod name;
 mod nft;
 mod policy_gradient;
 mod preference;
 mod reduction;
 mod settings;
+mod sft;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
-pub use config::{Level, ObjectiveConfig, ObjectiveName, Weight};
+pub use config::{Level, ObjectiveConfig, Weight};
 pub use contrast::Contrast;
+pub use name::{ObjectiveFactory, ObjectiveName, register};
 pub use nft::{Degenerate, Nft};
 pub use policy_gradient::{Advantage, Overlong, PolicyGradient};
 pub use preference::Preference;
 pub use reduction::Reduction;
+pub use sft::Sft;
 
 use crate::LearnerError;
 
@@ -53,13 +57,40 @@ pub struct Tokens<'a> {
     pub answers: &'a [usize],
 }
 
+impl Tokens<'_> {
+    /// N numbers of each token's answer, each an (M) tensor like `logp_new`; `numbers` is asked for answers by their number
+    /// within the batch.
+    pub fn of_answers<const N: usize>(&self, numbers: impl Fn(usize) -> [f64; N]) -> Result<[Tensor; N], LearnerError> {
+        let table = table(self.answers, self.logp_new, numbers)?.f_index_select(1, self.answer)?;
+        let rows: Vec<Tensor> = (0..N).map(|row| table.f_select(0, row as i64)).collect::<Result<_, _>>()?;
+        rows.try_into().map_err(|_| LearnerError::Objective(format!("a table of {N} rows lost one")))
+    }
+}
+
 /// The loss of one micro-batch.
 #[derive(Debug)]
 pub struct Loss {
     /// Scalar; its gradient is this micro-batch's share of the batch's.
     pub total: Tensor,
-    /// [`LossParts`] as a (5) float64 tensor without gradient: read once per step, not once per micro-batch.
+    /// [`LossParts`] as a (6) float64 tensor without gradient: read once per step, not once per micro-batch.
     pub parts: Tensor,
+}
+
+impl Loss {
+    /// Σ coefficient · loss, of (M) losses per token, with what is shown of right and wrong answers by their `score` in [0, 1].
+    /// For an objective that does not say what it clips.
+    pub fn of_tokens(loss: &Tensor, coefficient: &Tensor, score: &Tensor) -> Result<Self, LearnerError> {
+        let total = loss.f_mul(coefficient)?.f_sum(None::<Kind>)?;
+        let parts = tch::no_grad(|| -> Result<Tensor, LearnerError> {
+            let wrong = score.f_neg()?.f_add_scalar(1.0)?;
+            let none = Tensor::f_zeros([0i64; 0], (Kind::Double, loss.device()))?;
+            let sum = |x: &Tensor| x.f_sum(Kind::Double);
+            let (right, wrong) = ([sum(&score.f_mul(loss)?)?, sum(score)?], [sum(&wrong.f_mul(loss)?)?, sum(&wrong)?]);
+            let sums = right.iter().chain(&wrong).chain([&none, &none]);
+            Ok(Tensor::f_stack(&sums.collect::<Vec<_>>(), 0)?)
+        })?;
+        Ok(Self { total, parts })
+    }
 }
 
 /// Sums over the terms of a loss (tokens, or answers for a sequence loss), each before the reduction's normaliser.
@@ -75,16 +106,18 @@ pub struct LossParts {
     pub wrong: f64,
     /// Σ (1 − c) over terms at or beyond the clip.
     pub clipped: f64,
+    /// Σ c over terms beyond the clip; 0 for an objective that never clips a right answer.
+    pub clipped_right: f64,
 }
 
 impl LossParts {
     /// How many numbers these are.
-    pub(crate) const COUNT: usize = 5;
+    pub(crate) const COUNT: usize = 6;
 
     /// From the sums of [`Loss::parts`] over micro-batches.
     pub(crate) fn from_sums(sums: [f64; Self::COUNT]) -> Self {
-        let [positive, right, negative, wrong, clipped] = sums;
-        Self { positive, right, negative, wrong, clipped }
+        let [positive, right, negative, wrong, clipped, clipped_right] = sums;
+        Self { positive, right, negative, wrong, clipped, clipped_right }
     }
 }
 
@@ -100,7 +133,8 @@ fn table<const N: usize>(
     Ok(table.f_to_kind(like.kind())?.f_to_device(like.device())?)
 }
 
-/// A loss that can be trained. Implementations hold their settings and nothing of a batch.
+/// A loss that can be trained. Implementations hold their settings and nothing of a batch. A program adds its own with
+/// [`register`]; examples/cispo_objective.rs is one.
 pub trait Objective: Send + std::fmt::Debug {
     /// Decides what every answer of a batch contributes.
     fn plan(&self, answers: &[Answer]) -> Box<dyn Plan>;

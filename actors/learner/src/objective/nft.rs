@@ -134,8 +134,9 @@ impl Plan for NftPlan {
         let parts = tch::no_grad(|| -> Result<Tensor, LearnerError> {
             let clipped = row(5)?.f_mul(&p_nograd.f_le(self.eps)?)?;
             let sum = |x: &Tensor| x.f_sum(Kind::Double);
-            let sums = [sum(&right)?.f_neg()?, sum(&row(4)?)?, sum(&wrong)?.f_neg()?, sum(&row(5)?)?, sum(&clipped)?];
-            Ok(Tensor::f_stack(&sums, 0)?)
+            let (right, wrong) = (sum(&right)?.f_neg()?, sum(&wrong)?.f_neg()?);
+            let never = Tensor::f_zeros([0i64; 0], (Kind::Double, p.device()))?;
+            Ok(Tensor::f_stack(&[right, sum(&row(4)?)?, wrong, sum(&row(5)?)?, sum(&clipped)?, never], 0)?)
         })?;
         Ok(Loss { total, parts })
     }

@@ -159,11 +159,13 @@ impl Plan for PolicyGradientPlan {
         let parts = tch::no_grad(|| -> Result<Tensor, LearnerError> {
             let (right, wrong) = (table.f_select(0, 2)?, table.f_select(0, 3)?);
             // Clipped: the larger of the two is the one that does not follow R.
-            let clipped = wrong.f_mul(&cut.f_gt_tensor(&free)?)?;
+            let clipped = cut.f_gt_tensor(&free)?;
             let sum = |x: &Tensor| x.f_sum(Kind::Double);
-            let sums =
-                [sum(&right.f_mul(&loss)?)?, sum(&right)?, sum(&wrong.f_mul(&loss)?)?, sum(&wrong)?, sum(&clipped)?];
-            Ok(Tensor::f_stack(&sums, 0)?)
+            let of = |share: &Tensor| -> Result<[Tensor; 3], LearnerError> {
+                Ok([sum(&share.f_mul(&loss)?)?, sum(share)?, sum(&share.f_mul(&clipped)?)?])
+            };
+            let ([positive, rights, clipped_right], [negative, wrongs, clipped]) = (of(&right)?, of(&wrong)?);
+            Ok(Tensor::f_stack(&[positive, rights, negative, wrongs, clipped, clipped_right], 0)?)
         })?;
         Ok(Loss { total, parts })
     }

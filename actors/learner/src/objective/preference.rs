@@ -101,6 +101,7 @@ impl Plan for PreferencePlan {
                 sum(&right)?,
                 sum(&wrong.f_mul(&log_ratio)?)?,
                 sum(&wrong)?,
+                none.shallow_clone(),
                 none,
             ];
             Ok(Tensor::f_stack(&sums, 0)?)

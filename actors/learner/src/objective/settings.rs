@@ -5,7 +5,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    Advantage, Contrast, Degenerate, Level, Nft, Objective, Overlong, PolicyGradient, Preference, Reduction, Weight,
+    Advantage, Contrast, Degenerate, Level, Nft, Objective, Overlong, PolicyGradient, Preference, Reduction, Sft,
+    Weight,
 };
 use crate::LearnerError;
 
@@ -69,6 +70,15 @@ struct ContrastSettings {
     max_len: Option<u64>,
 }
 
+/// `sft`: the likelihood of right answers.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SftSettings {
+    #[serde(default = "token_mean")]
+    reduction: Reduction,
+    max_len: Option<u64>,
+}
+
 /// `overlong_penalty`: DAPO's, of one length.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -102,6 +112,10 @@ fn grpo() -> Advantage {
 
 fn sum1000() -> Reduction {
     Reduction::Sum1000
+}
+
+fn token_mean() -> Reduction {
+    Reduction::TokenMean
 }
 
 fn seq_mean() -> Reduction {
@@ -138,6 +152,10 @@ pub(super) fn objective(case: Value) -> Result<Box<dyn Objective>, LearnerError>
             let ContrastSettings { weight, neg_weight, reduction, max_len } = read(settings)?;
             require(neg_weight >= 0.0, "neg_weight", ">= 0", neg_weight)?;
             Box::new(Contrast { weight, neg_weight, reduction, max_len: constant(reduction, max_len)? })
+        }
+        "sft" => {
+            let SftSettings { reduction, max_len } = read(settings)?;
+            Box::new(Sft { reduction, max_len: constant(reduction, max_len)? })
         }
         _ => {
             let NftSettings { weight, eps, neg_weight, reduction, max_len, level, degenerate } = read(settings)?;

@@ -72,6 +72,7 @@ pub(crate) fn setup(kind: Kind, config: LearnerConfig, objective: ObjectiveConfi
         objective,
         temperature: 1.0,
         total_steps: None,
+        reference: None,
     }
 }
 

@@ -7,17 +7,17 @@
 //!
 //! Limits: as in [`AdapterConfig`]; one safetensors file.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use safetensors::Dtype;
-use safetensors::tensor::TensorView;
 use tch::{Device, Kind, Tensor};
 
 use super::adapter_config::{self, AdapterConfig};
+use super::companions::{self, sync_dir, write_synced};
 use super::files::Mapped;
-use super::write::{copy_companions, write_synced};
+use super::read::stored_kind;
+use super::stream::{format_of, write_tensors};
 use super::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, FORMATS, file_error, header, io};
 use crate::{Adapted, Layout, LoraConfig, LoraLayout, ModelConfig, PolicyError};
 
@@ -143,23 +143,27 @@ fn unknown(path: &Path, name: &str) -> PolicyError {
 /// are on the disk when it returns.
 pub fn save(dir: &Path, source: &Path, adapted: &Adapted, flat: &Tensor) -> Result<(), PolicyError> {
     let layout = adapted.layout();
-    // The last parts of the modules' names, each once, in their order.
+    // The last parts of the modules' names, each once.
     let mut modules: Vec<&str> = layout.targets().iter().filter_map(|t| t.module.rsplit('.').next()).collect();
     modules.sort_unstable();
     modules.dedup();
     let base = fs::canonicalize(source).map_err(io(source))?;
-    let values = tch::no_grad(|| flat.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float))?;
-    let bytes: Vec<u8> = Vec::<f32>::try_from(values)?.into_iter().flat_map(f32::to_le_bytes).collect();
+    let (_, format) = format_of(base_kind(source)?)?;
+    let mut tensors = Vec::new();
+    for target in layout.targets() {
+        let halves = [(A, target.a, [layout.rank(), target.columns]), (B, target.b, [target.rows, layout.rank()])];
+        for (end, offset, shape) in halves {
+            let values = tch::no_grad(|| flat.f_detach()?.f_narrow(0, offset, shape[0] * shape[1])?.f_view(shape))?;
+            tensors.push((format!("{PREFIX}{}{end}", target.module), values));
+        }
+    }
     fs::create_dir(dir).map_err(io(dir))?;
     let write = || {
+        companions::write(dir, source, format)?;
         write_synced(&dir.join(ADAPTER_CONFIG), adapter_config::text(adapted.config(), &base, &modules).as_bytes())?;
-        let path = dir.join(ADAPTER_WEIGHTS);
-        let file = serialize(layout, &bytes).map_err(|e| file_error(&path, format!("cannot be written: {e}")))?;
-        write_synced(&path, &file)?;
-        let config = source.join(CONFIG);
-        write_synced(&dir.join(CONFIG), &fs::read(&config).map_err(io(&config))?)?;
-        copy_companions(source, dir)?;
-        File::open(dir).and_then(|opened| opened.sync_all()).map_err(io(dir))
+        let named: Vec<(&str, Tensor)> = tensors.iter().map(|(name, t)| (name.as_str(), t.shallow_clone())).collect();
+        write_tensors(&dir.join(ADAPTER_WEIGHTS), &named, Kind::Float)?;
+        sync_dir(dir)
     };
     write().inspect_err(|_| {
         // The directory is ours and incomplete. If it cannot be removed either, the first error still says why.
@@ -167,18 +171,12 @@ pub fn save(dir: &Path, source: &Path, adapted: &Adapted, flat: &Tensor) -> Resu
     })
 }
 
-fn serialize(layout: &LoraLayout, bytes: &[u8]) -> Result<Vec<u8>, safetensors::SafeTensorError> {
-    let mut views = Vec::new();
-    for target in layout.targets() {
-        let halves = [(A, target.a, [layout.rank(), target.columns]), (B, target.b, [target.rows, layout.rank()])];
-        for (end, offset, shape) in halves {
-            let (start, length) = (4 * offset as usize, 4 * (shape[0] * shape[1]) as usize);
-            let shape = shape.iter().map(|&n| n as usize).collect();
-            let view = TensorView::new(Dtype::F32, shape, &bytes[start..start + length])?;
-            views.push((format!("{PREFIX}{}{end}", target.module), view));
-        }
+/// What config.json says of a base's weights, or of those of the base of an adapter.
+fn base_kind(source: &Path) -> Result<Kind, PolicyError> {
+    if !is_adapter(source) {
+        return stored_kind(source);
     }
-    safetensors::serialize(views, Some(HashMap::from([("format".to_owned(), "pt".to_owned())])))
+    stored_kind(&base_of(source, &AdapterConfig::read(source)?)?)
 }
 
 /// Reads a directory that [`save`] wrote: the settings and the buffer in float32, laid out for `model`. An adapter that does

@@ -19,8 +19,10 @@ use serde_json::Value;
 use tch::{Kind, Tensor};
 
 use super::adapter::{Adapter, Pair, is_adapter};
+use super::companions::{self, sync_dir, write_synced};
 use super::files::{Mapped, weight_files};
-use super::write::{copy_companions, write_config, write_synced};
+use super::read::stored_kind;
+use super::stream::format_of;
 use super::{CONFIG, FORMATS, INDEX, file_error, header, io};
 use crate::{ModelConfig, PolicyError, text_file};
 
@@ -170,12 +172,7 @@ fn write(
 ) -> Result<Merged, PolicyError> {
     let mut done = Merged { adapted: 0, tensors: 0 };
     let mut total = 0;
-    let config = base.join(CONFIG);
-    match FORMATS.iter().find(|(_, of, _)| Some(*of) == kind) {
-        Some((.., name)) => write_config(&config, &out.join(CONFIG), name)?,
-        None => write_synced(&out.join(CONFIG), &fs::read(&config).map_err(io(&config))?)?,
-    }
-    copy_companions(base, out)?;
+    companions::write(out, base, format_of(kind.map_or_else(|| stored_kind(base), Ok)?)?.1)?;
     for (source, tensors) in plan {
         done.tensors += tensors.len();
         done.adapted += tensors.iter().filter(|tensor| tensor.change.is_some()).count();
@@ -195,7 +192,7 @@ fn write(
         fs::set_permissions(&path, permissions).and_then(|()| File::open(&path)?.sync_all()).map_err(io(&path))?;
     }
     write_index(base, out, total)?;
-    File::open(out).and_then(|opened| opened.sync_all()).map_err(io(out))?;
+    sync_dir(out)?;
     Ok(done)
 }
 

@@ -31,6 +31,18 @@ pub(super) fn load_model(dir: &Path, kind: Kind, device: Device) -> Result<(Mode
     Ok((config, flat))
 }
 
+/// The number format that most of a model directory's weights are stored in.
+pub fn stored_kind(dir: &Path) -> Result<Kind, PolicyError> {
+    let files: Vec<Mapped> = weight_files(dir)?.into_iter().map(Mapped::open).collect::<Result<_, _>>()?;
+    let tensors = index(&files)?;
+    let bytes =
+        |dtype: Dtype| tensors.values().filter(|found| found.dtype == dtype).map(|found| found.bytes.len()).sum();
+    let most =
+        FORMATS.iter().map(|(dtype, kind, _)| (bytes(*dtype), *kind)).max_by_key(|(bytes, _): &(usize, Kind)| *bytes);
+    let found = most.filter(|(bytes, _)| *bytes > 0).map(|(_, kind)| kind);
+    found.ok_or_else(|| file_error(dir, "holds no weights in F32, F16 or BF16".to_owned()))
+}
+
 /// One tensor of a file.
 #[derive(Debug)]
 struct Found<'a> {

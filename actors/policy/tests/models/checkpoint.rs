@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use counterpoint_policy::checkpoint::{load, save};
+use counterpoint_policy::checkpoint::{Export, load, save, stored_kind};
 use counterpoint_policy::{Device, Kind, ModelConfig, PolicyError};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
@@ -86,6 +86,79 @@ fn half_formats_are_saved_and_come_back_rounded_once() {
             );
         }
     }
+}
+
+#[test]
+fn weights_over_the_limit_are_saved_in_shards_that_come_back_as_they_were() {
+    for (name, limit) in [("tiny-qwen2", 60_000), ("tiny-llama", 1)] {
+        let (config, flat, _) = model(name);
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("saved");
+        let export = Export { kind: Kind::Float, max_shard_bytes: limit };
+        save(&dir, &model_dir(name), &config, &flat, export).unwrap();
+        assert_eq!(load(&dir, Kind::Float, Device::Cpu).unwrap(), (config, flat));
+        assert!(!dir.join(WEIGHTS).exists());
+        let index: serde_json::Value =
+            serde_json::from_slice(&fs::read(dir.join("model.safetensors.index.json")).unwrap()).unwrap();
+        let (mut found, mut bytes) = (0, 0);
+        for entry in fs::read_dir(&dir).unwrap() {
+            let file = entry.unwrap().path();
+            if file.extension().is_none_or(|e| e != "safetensors") {
+                continue;
+            }
+            let content = fs::read(&file).unwrap();
+            let tensors = SafeTensors::deserialize(&content).unwrap();
+            let size: usize = tensors.iter().map(|(_, view)| view.data().len()).sum();
+            assert!(size as u64 <= limit || tensors.len() == 1, "{} has {size} bytes", file.display());
+            for tensor in tensors.names() {
+                assert_eq!(index["weight_map"][tensor], file.file_name().unwrap().to_str().unwrap());
+                found += 1;
+            }
+            bytes += size;
+        }
+        assert_eq!(index["weight_map"].as_object().unwrap().len(), found);
+        assert_eq!(index["metadata"], serde_json::json!({"total_parameters": bytes / 4, "total_size": bytes}));
+    }
+}
+
+#[test]
+fn what_goes_with_the_weights_is_kept_and_what_is_missing_is_derived() {
+    let (config, flat, _) = model("tiny-llama");
+    let source = copy_of("tiny-llama");
+    let read = |dir: &Path, file: &str| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(dir.join(file)).unwrap()).unwrap()
+    };
+    // A source without generation_config.json, whose config.json has an unknown key and says nothing of the number format.
+    fs::remove_file(source.path().join("generation_config.json")).unwrap();
+    let mut settings = read(source.path(), "config.json");
+    settings.as_object_mut().unwrap().remove("dtype");
+    settings["their_own"] = serde_json::json!({"kept": [1.5, null, "\u{e9}"]});
+    fs::write(source.path().join("config.json"), settings.to_string()).unwrap();
+    let others =
+        ["chat_template.jinja", "additional_chat_templates/tools.jinja", "merges.txt", "tokenizer.model", "LICENSE"];
+    fs::create_dir(source.path().join("additional_chat_templates")).unwrap();
+    for other in others {
+        fs::write(source.path().join(other), format!("the bytes of {other}\r\n")).unwrap();
+    }
+    fs::write(source.path().join("consolidated.safetensors"), b"another copy").unwrap();
+    fs::write(source.path().join("README.md"), b"of the source").unwrap();
+
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("saved");
+    save(&dir, source.path(), &config, &flat, Kind::BFloat16).unwrap();
+    settings["torch_dtype"] = "bfloat16".into();
+    assert_eq!(read(&dir, "config.json"), settings);
+    let generation = read(&dir, "generation_config.json");
+    assert_eq!(
+        (&generation["_from_model_config"], &generation["eos_token_id"]),
+        (&true.into(), &settings["eos_token_id"])
+    );
+    for other in others {
+        assert_eq!(fs::read(dir.join(other)).unwrap(), fs::read(source.path().join(other)).unwrap(), "{other}");
+    }
+    assert!(!dir.join("consolidated.safetensors").exists() && !dir.join("README.md").exists());
+    assert_eq!(stored_kind(&dir).unwrap(), Kind::BFloat16);
+    assert_eq!(load(&dir, Kind::Float, Device::Cpu).unwrap().0, config);
 }
 
 #[cfg(unix)]
@@ -388,5 +461,59 @@ proptest! {
         if let Ok((config, flat)) = load(copy.path(), Kind::Float, Device::Cpu) {
             prop_assert_eq!(flat.size(), [config.parameters()]);
         }
+    }
+    /// One fault in the declaration of one real tensor: all that a header can say wrongly, not only what a flipped byte makes.
+    #[test]
+    fn a_wrong_declaration_of_any_tensor_is_refused(tensor in any::<prop::sample::Index>(), fault in 0usize..12, amount in 1u64..5) {
+        let copy = copy_of("tiny-llama");
+        let bytes = fs::read(copy.path().join(WEIGHTS)).unwrap();
+        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let mut header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+        let names: Vec<String> = header.as_object().unwrap().keys().filter(|n| *n != "__metadata__").cloned().collect();
+        let name = tensor.get(&names);
+        let declared = &mut header[name];
+        let offset = |i: usize, declared: &serde_json::Value| declared["data_offsets"][i].as_u64().unwrap();
+        let (begin, end) = (offset(0, declared), offset(1, declared));
+        match fault {
+            0 => declared["dtype"] = "F64".into(),
+            1 => declared["dtype"] = "I32".into(), // as long as F32
+            2 => declared["dtype"] = "F8_E4M3".into(),
+            3 => declared["dtype"] = 7.into(),
+            4 => declared["shape"][0] = (declared["shape"][0].as_u64().unwrap() + amount).into(),
+            5 => declared["shape"] = serde_json::json!([u64::MAX, amount + 1]),
+            6 => declared["shape"].as_array_mut().unwrap().push(2.into()),
+            7 => declared["data_offsets"] = serde_json::json!([begin + 4 * amount, end + 4 * amount]),
+            8 => declared["data_offsets"] = serde_json::json!([begin, end + 4 * amount]),
+            9 => declared["data_offsets"] = serde_json::json!([end + amount, begin]),
+            10 => declared["data_offsets"] = serde_json::json!([u64::MAX - amount, u64::MAX]),
+            _ => declared["shape"][0] = serde_json::json!(-1),
+        }
+        let text = header.to_string();
+        let file = [&(text.len() as u64).to_le_bytes(), text.as_bytes(), &bytes[8 + length..]].concat();
+        fs::write(copy.path().join(WEIGHTS), file).unwrap();
+        let error = load_error(copy.path());
+        prop_assert!(error.contains(WEIGHTS) && !error.contains('\n'), "{error}");
+    }
+
+    /// Whatever an index names, nothing beside the model's directory is read: the file there would load.
+    #[test]
+    fn no_index_reaches_the_directory_beside(
+        pieces in prop::collection::vec(prop::sample::select(vec!["..", ".", "/", "\\", "outside", "a", "\0", "%2e"]), 0..7),
+        other in prop::sample::select(vec!["null", "7", "[\"../outside/model.safetensors\"]", "{}", "true"]),
+        as_text in prop::bool::weighted(0.8),
+    ) {
+        let parent = tempfile::tempdir().unwrap();
+        let (inside, outside) = (parent.path().join("inside"), parent.path().join("outside"));
+        for dir in [&inside, &outside] {
+            fs::create_dir(dir).unwrap();
+            fs::copy(model_dir("tiny-llama").join("config.json"), dir.join("config.json")).unwrap();
+        }
+        fs::copy(model_dir("tiny-llama").join(WEIGHTS), outside.join(WEIGHTS)).unwrap();
+        let path = serde_json::Value::from(pieces.concat() + "/" + WEIGHTS);
+        let path = if as_text { path } else { serde_json::from_str(other).unwrap() };
+        let index = serde_json::json!({"weight_map": {"model.norm.weight": path}});
+        fs::write(inside.join("model.safetensors.index.json"), index.to_string()).unwrap();
+        let error = load_error(&inside);
+        prop_assert!(error.contains("must lie in a .safetensors file of the same directory"), "{error}");
     }
 }

@@ -115,6 +115,10 @@ impl Verifier for BySource {
         Some(told.into_iter().map(|(_, shown)| parts_shown(vec![shown])).collect())
     }
 
+    async fn answers(&self, question: &Question) -> Option<Vec<Option<String>>> {
+        self.part(&question.prompt.source)?.answers(question, due(question)).await
+    }
+
     fn slowly(&self, pace: Pace) -> Option<Arc<dyn Verifier>> {
         let (sources, default) = (Arc::clone(&self.sources), self.default);
         Some(Arc::new(Self { team: self.team.slowly(pace)?, sources, default }))

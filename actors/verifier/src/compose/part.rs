@@ -100,6 +100,11 @@ impl Part {
         verdicts.into_iter().map(shown).collect()
     }
 
+    /// The answers that the responses give, if the part's kind finds any.
+    pub(super) async fn answers(&self, question: &Question, due: Instant) -> Option<Vec<Option<String>>> {
+        self.judge.answers(question.clone(), due.saturating_duration_since(Instant::now())).await
+    }
+
     /// The same part, spoken to slowly, if its kind allows it.
     fn slowly(&self, pace: Pace) -> Option<Arc<Self>> {
         Some(Arc::new(Self::new(&self.name, self.verifier.slowly(pace)?, self.most_late)))

@@ -242,4 +242,14 @@ impl Verifier for Numeric {
         let (truth, tolerance) = (self.truth(question.answer()).ok()?, self.tolerance(&question.prompt).ok()?);
         Some(question.responses.iter().map(|response| self.explained(response, &truth, &tolerance)).collect())
     }
+
+    /// Numbers are the same vote only if they are equal: within a tolerance, which is not transitive, there are no groups.
+    async fn answers(&self, question: &Question) -> Option<Vec<Option<String>>> {
+        let number = |response: &String| {
+            let amount = amount(&self.find(response)?.reading?).ok()??;
+            let sign = if amount.percent { "%" } else { "" };
+            Some(format!("{}{sign}", amount.number.canonicalize()))
+        };
+        Some(question.responses.iter().map(number).collect())
+    }
 }
