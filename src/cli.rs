@@ -41,6 +41,8 @@ enum Command {
     Loss(InputArgs),
     /// Make a Hugging Face model directory of a GGUF file (llama, qwen2, qwen3), with its tokenizer and chat template.
     Convert(ConvertArgs),
+    /// Fold a LoRA adapter (PEFT's format) into its base: a Hugging Face model directory of both.
+    Merge(MergeArgs),
     /// Print the JSON Schema of the config.
     Schema,
 }
@@ -181,7 +183,25 @@ pub(crate) struct ConvertArgs {
     pub(crate) dtype: Dtype,
 }
 
-/// Number formats that `convert` writes.
+/// `merge`.
+#[derive(Debug, Args)]
+pub(crate) struct MergeArgs {
+    /// Hugging Face model directory that the adapter was trained on.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) base: PathBuf,
+    /// Directory of the adapter (adapter_config.json, adapter_model.safetensors): a checkpoint of a run with [lora], or one
+    /// that PEFT saved.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) adapter: PathBuf,
+    /// Directory to make; it must not exist.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Number format of the weights written; "auto" leaves each tensor in the base's.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) dtype: Dtype,
+}
+
+/// Number formats that `convert` and `merge` write.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(crate) enum Dtype {
     Auto,
@@ -344,6 +364,7 @@ fn dispatch(command: Command, registry: &Registry) -> Result<(), Failure> {
         Command::Score(args) => commands::score::run(&args),
         Command::Loss(args) => commands::loss::run(&args),
         Command::Convert(args) => commands::convert::run(&args),
+        Command::Merge(args) => commands::merge::run(&args),
         Command::Schema => commands::schema::run(),
     }
 }

@@ -12,6 +12,7 @@ pub mod console;
 pub mod data;
 pub mod error;
 pub mod http;
+mod lora;
 pub mod rundir;
 pub mod runtime;
 pub mod status;

@@ -4,7 +4,7 @@
 //! right to some ten percent. The memory of libtorch itself, of the data and of the allocator's slack comes on top.
 
 use counterpoint_learner::HEAD_CHUNK;
-use counterpoint_policy::{Device, ModelConfig, device};
+use counterpoint_policy::{Device, LoraLayout, ModelConfig, Publish, device};
 
 use crate::config::Config;
 
@@ -27,15 +27,21 @@ impl Memory {
         let evaluators = u64::from(config.data.holds_out());
         let slots = config.generator.slots as u64 * (generators + evaluators);
         let mut parts = Vec::new();
-        if config.objective.kl_coef > 0.0 {
+        // Beside an adapter the frozen model is the reference.
+        let adapter = adapter(config, model).map(|numel| numel.saturating_mul(bytes));
+        if config.objective.kl_coef > 0.0 && adapter.is_none() {
             parts.push(("weights of the reference (objective.kl_coef)", weights));
         }
+        let trained = adapter.unwrap_or(weights);
+        parts.push(("weights of the learner", weights));
+        parts.extend(adapter.map(|adapter| ("adapter", adapter)));
+        let separate = adapter.is_some() && config.lora.publish == Publish::Separate;
+        let published = if separate { trained } else { weights };
         parts.extend([
-            ("weights of the learner", weights),
-            ("gradients", weights),
-            ("optimiser (AdamW, two moments)", weights.saturating_mul(2)),
+            ("gradients", trained),
+            ("optimiser (AdamW, two moments)", trained.saturating_mul(2)),
             // Generators of one process share an immutable snapshot; a second one exists while a swap is under way.
-            ("published weights (one in use, one arriving)", weights.saturating_mul(2)),
+            ("published weights (one in use, one arriving)", published.saturating_mul(2)),
             ("KV caches with every slot full", slots.saturating_mul(cached).saturating_mul(cache_per_token)),
             ("activations of one micro-batch", activations(config, model).saturating_mul(bytes)),
             ("logits of one chunk and what is made of them", logits(config, model).saturating_mul(3 * bytes)),
@@ -47,6 +53,12 @@ impl Memory {
     pub(super) fn total(&self) -> u64 {
         self.parts.iter().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes))
     }
+}
+
+/// Elements of the adapter, if one is trained. One that cannot be is refused when the run begins.
+fn adapter(config: &Config, model: &ModelConfig) -> Option<u64> {
+    let layout = config.lora.enabled().then(|| LoraLayout::new(model, &config.lora).ok())?;
+    layout.map(|layout| size(layout.numel()))
 }
 
 /// Elements that backward keeps: per token and layer two norm inputs and outputs, q, k, v, the attention's output, the MLP's

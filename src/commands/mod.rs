@@ -7,6 +7,7 @@ pub(crate) mod eval;
 pub(crate) mod generate;
 mod jsonl;
 pub(crate) mod loss;
+pub(crate) mod merge;
 pub(crate) mod run;
 mod sampler;
 pub(crate) mod schema;

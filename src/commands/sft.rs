@@ -1,7 +1,7 @@
 //! `counterpoint sft`: supervised training on the answers that the data gives, with the optimiser, schedules and checkpoints of a
 //! run, and nothing else of one. What it leaves is a model directory.
 //!
-//! Of the config it reads `[model]`, `[data]` (the held-out share stays out), `[learner]`, `objective.reduction` and what can be
+//! Of the config it reads `[model]`, `[data]` (the held-out share stays out), `[learner]`, `[lora]`, `objective.reduction` and what can be
 //! added to any objective, `feed.prompts_per_step` questions per step, `feed.shuffle`, `feed.epochs`, `run.max_steps`, `run.seed` and
 //! `run.device`. Questions longer than `generator.max_prompt_tokens` and answers longer than `generator.max_new_tokens` are left
 //! out, as a run's sampler would cut them off.
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use counterpoint_learner::objective::ObjectiveName;
 use counterpoint_learner::{Additions, CheckpointStore, Learner, LearnerSetup, ObjectiveConfig};
-use counterpoint_policy::{Kind, Tokenizer, device};
+use counterpoint_policy::{Adapted, Kind, Tokenizer, device};
 use counterpoint_replay::feed::Feed;
 use counterpoint_rollout::contract::StepReport;
 use counterpoint_rollout::{
@@ -25,6 +25,7 @@ use crate::cli::SftArgs;
 use crate::config::{self, Config};
 use crate::data;
 use crate::error::Failure;
+use crate::lora::adapted;
 use crate::rundir::JsonLines;
 
 pub(crate) fn run(args: &SftArgs, registry: &Registry) -> Result<(), Failure> {
@@ -32,9 +33,11 @@ pub(crate) fn run(args: &SftArgs, registry: &Registry) -> Result<(), Failure> {
     if args.out.exists() {
         return Err(Failure::Usage(format!("--out: {} exists already; name a new directory", args.out.display())));
     }
-    let questions = data::load(&config.data, &config.model.path, &config.model.chat_options()).map_err(Failure::usage)?.train;
+    let questions =
+        data::load(&config.data, &config.model.path, &config.model.chat_options()).map_err(Failure::usage)?.train;
     let feed = Feed::new(&config.feed, config.run.seed, questions).map_err(Failure::usage)?;
-    let tokenizer = Tokenizer::from_dir(&config.model.path).map_err(Failure::usage)?;
+    let tokenizer =
+        Tokenizer::with_options(&config.model.path, &config.model.chat_options()).map_err(Failure::usage)?;
     let mut learner = learner(&config)?;
     let store = CheckpointStore::open(&args.out, &config.model.path, &config.checkpoint).map_err(Failure::failed)?;
     let mut metrics = JsonLines::open(&args.out.join("metrics.jsonl")).map_err(Failure::failed)?;
@@ -60,14 +63,19 @@ fn learner(config: &Config) -> Result<Learner, Failure> {
     let device = device::choose(&config.run.device).map_err(Failure::usage)?;
     let (model, flat) =
         counterpoint_policy::checkpoint::load(&config.model.path, Kind::Float, device).map_err(Failure::usage)?;
+    let model = Arc::new(model);
+    let lora = adapted(config, &model, || Ok(flat.shallow_clone()))?;
     let reference = match config.objective.kl_coef != 0.0 {
+        true if lora.is_some() => Some(flat.shallow_clone()),
         true => Some(flat.f_detach_copy().map_err(Failure::failed)?),
         false => None,
     };
+    let flat = lora.as_ref().map_or(Ok(flat), Adapted::initial).map_err(Failure::failed)?;
     let objective = ObjectiveConfig { name: ObjectiveName::Sft, ..config.objective.clone() };
     let setup = LearnerSetup {
-        model: Arc::new(model),
+        model,
         flat,
+        lora,
         version: PolicyVersion(0),
         optimizer: None,
         config: config.learner.clone(),

@@ -18,6 +18,7 @@ use std::path::Path;
 
 use counterpoint_generator::{EvalConfig, GeneratorConfig};
 use counterpoint_learner::{CheckpointConfig, LearnerConfig, ObjectiveConfig};
+use counterpoint_policy::LoraConfig;
 use counterpoint_replay::{FeedConfig, ReplayConfig};
 use counterpoint_verifier::{Registry, VerifierConfig};
 use counterpoint_weight_sync::WeightSyncConfig;
@@ -52,6 +53,8 @@ pub struct Config {
     pub replay: ReplayConfig,
     /// The optimiser and its memory.
     pub learner: LearnerConfig,
+    /// Low-rank adapters instead of all parameters.
+    pub lora: LoraConfig,
     /// The loss.
     pub objective: ObjectiveConfig,
     /// When new weights reach the generators.
@@ -98,6 +101,7 @@ impl Config {
         registry.validate(&self.verifier, &mut errors);
         self.replay.validate(&mut errors);
         self.learner.validate(&mut errors);
+        self.lora.validate(&mut errors);
         self.objective.validate(&mut errors);
         self.weight_sync.validate(&mut errors);
         self.eval.validate(&mut errors);

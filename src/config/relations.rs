@@ -1,5 +1,7 @@
 //! Relations between settings of different sections; each section checks its own values.
 
+use counterpoint_learner::WeightDecayGroups;
+
 use super::Config;
 
 /// (η + 1)·B, the groups that admission lets be in flight; queues of this length are allocated.
@@ -27,6 +29,13 @@ pub(super) fn validate(config: &Config, errors: &mut Vec<String>) {
              {MAX_GROUPS_IN_FLIGHT} are supported: lower one of the two",
             config.feed.prompts_per_step
         ));
+    }
+    if config.lora.enabled() && config.learner.weight_decay_groups != WeightDecayGroups::default() {
+        errors.push(
+            "learner.weight_decay_groups: an adapter (lora.rank) has neither embeddings nor norms; leave it out and set \
+             learner.weight_decay"
+                .to_owned(),
+        );
     }
     if config.run.target_accuracy.is_some() && !config.data.holds_out() {
         errors.push(

@@ -28,10 +28,43 @@ pub(crate) struct Evaluation {
     pub(crate) answers: u64,
 }
 
+/// How a model is opened.
+const USE_MODEL: &str = "```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained(\"PATH\", dtype=\"auto\")
+tokenizer = AutoTokenizer.from_pretrained(\"PATH\")
+```
+
+```sh
+vllm serve PATH
+```
+";
+
+/// How an adapter is opened; BASE stands for the model that it was trained on.
+const USE_ADAPTER: &str = "A LoRA adapter of the base model, whose directory is called BASE here.
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+base = AutoModelForCausalLM.from_pretrained(\"BASE\", dtype=\"auto\")
+model = PeftModel.from_pretrained(base, \"PATH\")
+tokenizer = AutoTokenizer.from_pretrained(\"PATH\")
+```
+
+```sh
+vllm serve BASE --enable-lora --lora-modules trained=PATH
+counterpoint merge --base BASE --adapter PATH --out MERGED
+```
+";
+
 /// What a card says of every checkpoint of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Card {
     base_model: String,
+    /// The checkpoint is an adapter.
+    adapter: bool,
     licence: Vec<(&'static str, String)>,
     objective: String,
     settings: String,
@@ -62,6 +95,7 @@ impl Card {
         let readme = std::fs::read_to_string(source.join("README.md")).unwrap_or_default();
         Self {
             base_model: model_name(&source),
+            adapter: config.lora.enabled(),
             licence: licence(&readme),
             objective: word(&config.objective.name),
             settings: settings(config),
@@ -80,7 +114,7 @@ impl Card {
             "---\n\
              base_model: {base_yaml}\n\
              {licence}\
-             library_name: transformers\n\
+             library_name: {library}\n\
              pipeline_tag: text-generation\n\
              tags:\n- counterpoint\n- {objective}\n- reinforcement-learning\n\
              ---\n\n\
@@ -92,12 +126,7 @@ impl Card {
              ## Data\n\n{data}\n\
              ## Settings\n\n{settings}\n\
              ## Use\n\n\
-             ```python\n\
-             from transformers import AutoModelForCausalLM, AutoTokenizer\n\n\
-             model = AutoModelForCausalLM.from_pretrained(\"PATH\", dtype=\"auto\")\n\
-             tokenizer = AutoTokenizer.from_pretrained(\"PATH\")\n\
-             ```\n\n\
-             ```sh\nvllm serve PATH\n```\n\n\
+             {usage}\n\
              PATH is this directory. Its folder `state` is only for resuming the run; leave it out when you publish the model.\n",
             base_yaml = yaml_text(&self.base_model),
             base = code(&self.base_model),
@@ -106,6 +135,8 @@ impl Card {
             evaluation = evaluation(*steps, evaluations),
             data = self.data,
             settings = self.settings,
+            library = if self.adapter { "peft" } else { "transformers" },
+            usage = if self.adapter { USE_ADAPTER } else { USE_MODEL },
         )
     }
 }
@@ -192,8 +223,11 @@ fn settings(config: &Config) -> String {
         objective: &'a counterpoint_learner::ObjectiveConfig,
         learner: &'a counterpoint_learner::LearnerConfig,
         feed: &'a counterpoint_replay::FeedConfig,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lora: Option<&'a counterpoint_policy::LoraConfig>,
     }
-    let learned = Learned { objective: &config.objective, learner: &config.learner, feed: &config.feed };
+    let lora = config.lora.enabled().then_some(&config.lora);
+    let learned = Learned { objective: &config.objective, learner: &config.learner, feed: &config.feed, lora };
     let generator = &config.generator;
     format!(
         "```toml\n{}```\n\nSampled at temperature {}, at most {} new tokens.\n",
@@ -252,6 +286,10 @@ mod tests {
         let has = |part: &str| assert!(text.contains(part), "{part} in {text}");
         has(
             "| before training | 0.250 | 64 |\n| after 20 steps | 0.750 | 64 |\n| after 30 steps (these) | 0.625 | 64 |\n",
+        );
+        let adapter = rendered(&Card { adapter: true, ..card }, &[]);
+        assert!(
+            adapter.contains("library_name: peft\n") && adapter.contains("PeftModel.from_pretrained(base, \"PATH\")")
         );
         assert!(!text.contains("after 10 steps"), "first, best and last are enough");
         has("30 optimiser steps, 900 answer tokens sampled, 400 of them trained");

@@ -35,13 +35,12 @@ pub(super) fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Ca
     let version = resumed.version();
     let shares = threads::share(&config);
     tracing::info!("CPU threads: {} for the learner, {} for each generator", shares.learner, shares.generator);
-    // A copy: the learner changes its own in place.
-    let copy = resumed.flat.f_detach_copy().map_err(Failure::failed)?;
-    let reference = reference(&config, version, &copy)?;
-    let snapshot = Arc::new(Snapshot::new(Arc::clone(&resumed.model), version, copy).map_err(Failure::failed)?);
+    let snapshot = Arc::new(snapshot(&resumed)?);
+    let reference = reference(&config, &resumed, &snapshot)?;
     let setup = LearnerSetup {
         model: resumed.model,
         flat: resumed.flat,
+        lora: resumed.lora,
         version,
         optimizer: resumed.optimizer,
         config: config.learner.clone(),
@@ -73,16 +72,29 @@ pub(super) fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Ca
     })
 }
 
+/// The weights that generators start with: a copy, since the learner changes its own in place.
+fn snapshot(resumed: &Resumed) -> Result<Snapshot, Failure> {
+    let version = resumed.version();
+    if let Some(adapted) = &resumed.lora {
+        return adapted.snapshot(&resumed.flat, version, Kind::Float).map_err(Failure::failed);
+    }
+    let copy = resumed.flat.f_detach_copy().map_err(Failure::failed)?;
+    Snapshot::new(Arc::clone(&resumed.model), version, copy).map_err(Failure::failed)
+}
+
 /// The weights that the run began with, whatever it goes on from, where the objective keeps near to them. `present`: those of
-/// `version`, which nobody changes.
-fn reference(config: &Config, version: PolicyVersion, present: &Tensor) -> Result<Option<Tensor>, Failure> {
+/// the version that it goes on from.
+fn reference(config: &Config, resumed: &Resumed, present: &Snapshot) -> Result<Option<Tensor>, Failure> {
     if config.objective.kl_coef == 0.0 {
         return Ok(None);
     }
-    if version == PolicyVersion(0) {
-        return Ok(Some(present.shallow_clone()));
+    if let Some(adapted) = &resumed.lora {
+        return Ok(Some(adapted.base().shallow_clone()));
     }
-    let (_, flat) = checkpoint::load(&config.model.path, Kind::Float, present.device()).map_err(Failure::usage)?;
+    if present.version() == PolicyVersion(0) {
+        return Ok(Some(present.flat().shallow_clone()));
+    }
+    let (_, flat) = checkpoint::load(&config.model.path, Kind::Float, resumed.flat.device()).map_err(Failure::usage)?;
     Ok(Some(flat))
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use counterpoint_learner::{CheckpointStore, LoadedCheckpoint, checkpoint};
-use counterpoint_policy::{Device, Kind, Tokenizer, device};
+use counterpoint_policy::{Adapted, Device, Kind, ModelConfig, Tensor, Tokenizer, device};
 use counterpoint_replay::Cut;
 use counterpoint_rollout::{PolicyVersion, PromptSet, telemetry};
 use counterpoint_verifier::Registry;
@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::data;
 use crate::error::Failure;
 use crate::http::{self, Bound, Exporter, Server};
+use crate::lora::adapted;
 use crate::rundir::{EvalLine, Lengths, RunDir, RunDirError, RunStatus, fingerprint};
 use crate::status::{Status, StatusBoard};
 
@@ -115,7 +116,7 @@ fn materials(config: &Config, dir: &RunDir) -> Result<Materials, Failure> {
     let loaded = checkpoint::load_latest(&dir.checkpoints(), device).map_err(Failure::failed)?;
     let tokenizer =
         Tokenizer::with_options(&config.model.path, &config.model.chat_options()).map_err(Failure::usage)?;
-    Ok(Materials { tokenizer, store, resumed: Resumed::from(loaded, &config.model.path, device)? })
+    Ok(Materials { tokenizer, store, resumed: Resumed::from(loaded, config, device)? })
 }
 
 /// A directory that is no model gets its clear line before anything is created.
@@ -144,8 +145,11 @@ fn serve(bound: Bound, dir: &RunDir, exporter: &Exporter, board: &StatusBoard) -
 
 /// What the run starts from: the model, or a checkpoint with all that goes on.
 pub(super) struct Resumed {
-    pub(super) model: Arc<counterpoint_policy::ModelConfig>,
-    pub(super) flat: counterpoint_policy::Tensor,
+    pub(super) model: Arc<ModelConfig>,
+    /// What is trained: the model's parameters, or the adapter's.
+    pub(super) flat: Tensor,
+    /// The frozen model, if an adapter is trained.
+    pub(super) lora: Option<Adapted>,
     pub(super) optimizer: Option<counterpoint_learner::OptimizerState>,
     checkpoint: Option<PolicyVersion>,
     pub(super) cut: Option<Cut>,
@@ -155,13 +159,15 @@ pub(super) struct Resumed {
 }
 
 impl Resumed {
-    fn from(loaded: Option<LoadedCheckpoint>, model: &Path, device: Device) -> Result<Self, Failure> {
+    fn from(loaded: Option<LoadedCheckpoint>, config: &Config, device: Device) -> Result<Self, Failure> {
         let Some(loaded) = loaded else {
-            let (model, flat) =
-                counterpoint_policy::checkpoint::load(model, Kind::Float, device).map_err(Failure::usage)?;
+            let (model, flat) = load_model(config, device)?;
+            let lora = adapted(config, &model, || Ok(flat.shallow_clone()))?;
+            let flat = lora.as_ref().map_or(Ok(flat), Adapted::initial).map_err(Failure::failed)?;
             return Ok(Self {
-                model: Arc::new(model),
+                model,
                 flat,
+                lora,
                 optimizer: None,
                 checkpoint: None,
                 cut: None,
@@ -170,7 +176,16 @@ impl Resumed {
                 lengths: Lengths::default(),
             });
         };
-        let LoadedCheckpoint { path, model, flat, optimizer, version, extras } = loaded;
+        let LoadedCheckpoint { path, model, flat, lora: saved, optimizer, version, extras } = loaded;
+        let model = Arc::new(model);
+        let lora = adapted(config, &model, || Ok(load_model(config, device)?.1))?;
+        if saved.is_some() != lora.is_some() {
+            let (has, asks) = if saved.is_some() { ("an adapter", "none") } else { ("no adapter", "one") };
+            let path = path.display();
+            return Err(Failure::Failed(format!(
+                "{path}: the checkpoint has {has}, the settings ask for {asks} (lora.rank)"
+            )));
+        }
         let cut: Cut = extra(&extras, "replay.json", &path)?;
         if cut.completed != version {
             let (path, of) = (path.display(), cut.completed);
@@ -179,8 +194,9 @@ impl Resumed {
             )));
         }
         Ok(Self {
-            model: Arc::new(model),
+            model,
             flat,
+            lora,
             optimizer: Some(optimizer),
             checkpoint: Some(version),
             cut: Some(cut),
@@ -204,6 +220,11 @@ impl Resumed {
     pub(super) fn version(&self) -> PolicyVersion {
         self.checkpoint.unwrap_or_default()
     }
+}
+
+fn load_model(config: &Config, device: Device) -> Result<(Arc<ModelConfig>, Tensor), Failure> {
+    let loaded = counterpoint_policy::checkpoint::load(&config.model.path, Kind::Float, device);
+    loaded.map(|(model, flat)| (Arc::new(model), flat)).map_err(Failure::usage)
 }
 
 fn extra<T: DeserializeOwned>(extras: &BTreeMap<String, Vec<u8>>, name: &str, checkpoint: &Path) -> Result<T, Failure> {

@@ -1,22 +1,21 @@
 use std::collections::BTreeMap;
 
-use counterpoint_policy::Layout;
 use tch::{Kind, Tensor};
 
 use crate::LearnerError;
 
 /// The L2 norm of each part of a flat gradient: `embed_tokens`, `layers.0`, ..., `norm`, `lm_head`. Waits for the device once.
-pub(crate) fn by_layer(layout: &Layout, grad: &Tensor) -> Result<BTreeMap<String, f64>, LearnerError> {
+/// `spans`: name, first element and number of elements of everything in it.
+pub(crate) fn by_layer(spans: Vec<(&str, i64, i64)>, grad: &Tensor) -> Result<BTreeMap<String, f64>, LearnerError> {
     tch::no_grad(|| {
-        let squares = layout.entries().iter().map(|entry| {
-            let part = grad.f_narrow(0, entry.offset, entry.numel())?;
+        let squares = spans.iter().map(|(_, offset, numel)| {
+            let part = grad.f_narrow(0, *offset, *numel)?;
             part.f_square()?.f_sum(Kind::Double)
         });
         let squares = Tensor::f_stack(&squares.collect::<Result<Vec<_>, _>>()?, 0)?;
         let squares = Vec::<f64>::try_from(squares)?;
         let mut sums: BTreeMap<String, f64> = BTreeMap::new();
-        for (entry, square) in layout.entries().iter().zip(squares) {
-            let name = entry.parts.first().map_or("", |part| part.name.as_str());
+        for ((name, ..), square) in spans.into_iter().zip(squares) {
             *sums.entry(place(name)).or_default() += square;
         }
         Ok(sums.into_iter().map(|(place, sum)| (place, sum.sqrt())).collect())

@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
-use counterpoint_policy::{Device, Kind, Layout, ModelConfig, Parameters, Snapshot, Tensor, Transformer, Weights};
+use counterpoint_policy::{
+    Adapted, Device, Kind, Layout, ModelConfig, Parameters, Snapshot, Tensor, Transformer, Weights,
+};
 use counterpoint_rollout::clock::Stopwatch;
 use counterpoint_rollout::contract::StepReport;
 use counterpoint_rollout::{Batch, PolicyVersion};
@@ -26,8 +28,10 @@ pub struct LearnerSetup {
     /// The model's shape.
     pub model: Arc<ModelConfig>,
     /// Its parameters, laid out by [`Layout`](counterpoint_policy::Layout), in float32 (float64 in tests) and on the device
-    /// where they shall be trained. The learner owns this memory from now on.
+    /// where they shall be trained. The learner owns this memory from now on. With `lora`, the adapter's.
     pub flat: Tensor,
+    /// The frozen model, if an adapter is trained.
+    pub lora: Option<Adapted>,
     /// The optimiser steps that made `flat`.
     pub version: PolicyVersion,
     /// The optimiser's memory, on a resume.
@@ -40,7 +44,7 @@ pub struct LearnerSetup {
     pub temperature: f64,
     /// `run.max_steps`, for a schedule that ends.
     pub total_steps: Option<u64>,
-    /// What `objective.kl_coef` keeps the policy near to, laid out like `flat`; used by nothing else, and then required.
+    /// What `objective.kl_coef` keeps the policy near to, laid out like the model; used by nothing else, and then required.
     pub reference: Option<Tensor>,
 }
 
@@ -70,19 +74,22 @@ pub struct Learner {
 impl Learner {
     /// Takes over the parameters.
     pub fn new(setup: LearnerSetup) -> Result<Self, LearnerError> {
-        let LearnerSetup { model, flat, version, optimizer, config, objective, temperature, total_steps, reference } =
-            setup;
+        let LearnerSetup { model, flat, lora, version, optimizer, config, objective, .. } = setup;
+        let (temperature, total_steps, reference) = (setup.temperature, setup.total_steps, setup.reference);
         let device = flat.device();
-        let parameters = Parameters::new(&model, flat)?;
+        let parameters = match lora {
+            Some(adapted) => Parameters::adapter(adapted, flat)?,
+            None => Parameters::new(&model, flat)?,
+        };
         let settings = AdamWSettings {
             beta1: config.adam_beta1,
             beta2: config.adam_beta2,
             epsilon: config.adam_epsilon,
             weight_decay: config.weight_decay,
         };
-        let mut adam = AdamW::new(settings, parameters.flat(), parameters.layout().decayed())?;
+        let mut adam = AdamW::new(settings, parameters.flat(), parameters.decayed())?;
         let groups = config.weight_decay_groups;
-        if groups != WeightDecayGroups::default() {
+        if groups != WeightDecayGroups::default() && parameters.adapted().is_none() {
             adam.set_decays(groups.decays(parameters.layout(), config.weight_decay));
         }
         if let Some(state) = optimizer {
@@ -140,9 +147,14 @@ impl Learner {
         &self.model
     }
 
-    /// The parameters' flat buffer. Read only.
+    /// The flat buffer of what is trained: the model's parameters, or the adapter's. Read only.
     pub fn flat(&self) -> &Tensor {
         self.parameters.flat()
+    }
+
+    /// The frozen model, if an adapter is trained.
+    pub fn adapted(&self) -> Option<&Adapted> {
+        self.parameters.adapted()
     }
 
     /// The optimiser's memory, for a checkpoint.
@@ -173,7 +185,7 @@ impl Learner {
         let packed = pack(batch, &self.limits)?;
         let (measured, mut grad) = self.backward(&packed, stopped)?;
         let grad_norms =
-            if self.grad_norm_by_layer { by_layer(self.parameters.layout(), &grad)? } else { Default::default() };
+            if self.grad_norm_by_layer { by_layer(self.parameters.spans(), &grad)? } else { Default::default() };
         let grad_norm = clip_grad_norm(&mut grad, self.max_grad_norm)?;
         let learning_rate = self.schedule.at(self.version.0 + 1);
         let not_finite = self.require_finite(&[("loss", measured.loss), ("gradient norm", grad_norm)], batch)?;
@@ -203,17 +215,30 @@ impl Learner {
             plan.observe(&log_ratios);
         }
         self.parameters.zero_grad();
-        let mut by_head = self.parameters.weights().head().f_detach()?.f_zeros_like()?;
+        // Beside an adapter the head is frozen.
+        let mut by_head = match self.parameters.adapted() {
+            None => Some(self.parameters.weights().head().f_detach()?.f_zeros_like()?),
+            Some(_) => None,
+        };
         let mut measures = Measures::default();
-        for micro_batch in &packed.micro_batches {
+        for (micro_batch, pass) in packed.micro_batches.iter().zip(0..) {
             if stopped() {
                 return Err(LearnerError::Stopped(self.version));
             }
+            let weights = self.parameters.training_weights(self.version, pass);
             let mut tensors = micro_batch.to_tensors(self.device)?;
-            self.accumulate(&mut tensors, &micro_batch.answers, packed, plan.as_ref(), &mut by_head, &mut measures)?;
+            self.accumulate(
+                weights,
+                &mut tensors,
+                &micro_batch.answers,
+                packed,
+                plan.as_ref(),
+                by_head.as_mut(),
+                &mut measures,
+            )?;
         }
         let grad = self.parameters.flat_grad()?;
-        if let Some(head) = self.parameters.layout().head() {
+        if let (Some(by_head), Some(head)) = (by_head, self.parameters.layout().head()) {
             let _ = grad.f_narrow(0, head.offset, head.numel())?.f_add_(&by_head.f_view([-1])?)?;
         }
         Ok((measures.read()?, grad))
@@ -244,18 +269,18 @@ impl Learner {
     /// there through the head, from there through the layers; the head's own gradient is added to `by_head`.
     fn accumulate(
         &self,
+        weights: &Weights,
         micro: &mut MicroTensors,
         answers: &[usize],
         packed: &Packed,
         plan: &dyn Plan,
-        by_head: &mut Tensor,
+        by_head: Option<&mut Tensor>,
         measures: &mut Measures,
     ) -> Result<(), LearnerError> {
         let reference = match &self.reference {
             Some(reference) => Some(tch::no_grad(|| self.logprobs(reference.weights(), micro))?),
             None => None,
         };
-        let weights = self.parameters.weights();
         let normed = self.normed(weights, micro)?;
         let mut head = self.head(weights, &normed, micro)?;
         let HeadOutput { logp, entropy } = head.forward()?;
@@ -281,7 +306,7 @@ impl Learner {
         })?;
         total.f_backward()?;
         let by_entropy = if self.regularisers.wants_entropy() { Some(entropy.f_grad()?) } else { None };
-        let by_normed = head.backward(&logp_new.f_grad()?, by_entropy.as_ref(), Some(by_head))?;
+        let by_normed = head.backward(&logp_new.f_grad()?, by_entropy.as_ref(), by_head)?;
         // Its gradient by `normed` is `by_normed`: tch's backward starts from scalars only.
         normed.f_mul(&by_normed)?.f_sum(normed.kind())?.f_backward()?;
         Ok(())

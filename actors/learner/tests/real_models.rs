@@ -51,6 +51,7 @@ fn learner(architecture: Architecture, kind: Kind, objective: ObjectiveConfig, m
     Learner::new(LearnerSetup {
         model,
         flat: flat.to_kind(kind),
+        lora: None,
         version: PolicyVersion(0),
         optimizer: None,
         config,

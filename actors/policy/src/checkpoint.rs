@@ -7,6 +7,9 @@
 //! [`Export::max_shard_bytes`], shards and their index. Saving what was loaded in the same number format gives the same bytes
 //! as the safetensors library wrote.
 //!
+//! A directory with an adapter of PEFT (LoRA) is loaded as its base with the adapter folded in; [`load_adapter`] and
+//! [`save_adapter`] handle the adapter alone, [`merge()`] makes a directory of both.
+//!
 //! Limits: safetensors only, never pickles. The files are memory mapped while they are copied and must not shrink meanwhile;
 //! of them no more than a few megabytes are in memory, so that a load takes the parameters' own size. What an index names
 //! lies in the model's directory or is refused. Nothing of the size of the weights is allocated before every tensor is found.
@@ -21,14 +24,19 @@ use tch::Kind;
 
 use crate::{Layout, PolicyError};
 
+mod adapter;
+mod adapter_config;
 mod companions;
 mod files;
 mod header;
+mod merge;
 mod read;
 mod shards;
 mod stream;
 mod write;
 
+pub use adapter::{is_adapter, load as load_adapter, save as save_adapter};
+pub use merge::{Merged, merge};
 pub use read::{load, stored_kind};
 pub use stream::write_tensors;
 pub use write::{Export, save};
@@ -36,6 +44,8 @@ pub use write::{Export, save};
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const CONFIG: &str = "config.json";
+const ADAPTER_CONFIG: &str = "adapter_config.json";
+const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
 /// The number formats in which weights are read and written.
 const FORMATS: [(Dtype, Kind, &str); 3] = [

@@ -21,6 +21,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The name of its first tensor.
+    pub fn name(&self) -> &str {
+        self.parts.first().map_or("", |part| part.name.as_str())
+    }
+
     /// Number of elements.
     pub fn numel(&self) -> i64 {
         self.shape.iter().product()

@@ -8,6 +8,7 @@
 //!   versioned copy that other threads read.
 //! * [`Transformer`]: the forward pass. How attention reaches earlier positions is the caller's affair ([`Attend`]):
 //!   [`PackedAttention`] for training, a KV cache for sampling.
+//! * [`Adapted`]: a frozen model with low-rank adapters (LoRA) beside it, which are trained instead.
 //! * [`checkpoint`]: Hugging Face directories in and out. [`Tokenizer`]: text and chats to tokens and back;
 //!   [`StreamDecoder`]: text from tokens as they come.
 //! * [`gguf`]: Hugging Face directories from GGUF files.
@@ -26,6 +27,7 @@ pub mod device;
 mod error;
 pub mod gguf;
 mod layout;
+mod lora;
 mod rope;
 mod score;
 mod stream;
@@ -41,6 +43,7 @@ pub use chat_options::ChatOptions;
 pub use config::{Architecture, ModelConfig, RopeScaling};
 pub use error::{PolicyError, plain};
 pub use layout::{Entry, Layout, Part};
+pub use lora::{Adapted, LoraConfig, LoraLayout, Publish, Target, TargetModules};
 pub use score::{ScoredCompletion, Scorer};
 pub use stream::StreamDecoder;
 pub use tch::{Device, Kind, Tensor};

@@ -82,7 +82,7 @@ impl Transformer {
         let (batch, length, _) = x.size3()?;
         let normed = x.f_rms_norm([c.hidden_size], Some(&layer.input_norm), c.rms_norm_eps)?;
         // (B, S, hidden) -> (B, S, heads + 2 kv_heads, D)
-        let qkv = normed.f_linear(&layer.qkv, layer.qkv_bias.as_ref())?;
+        let qkv = layer.qkv.forward(&normed)?;
         let qkv = qkv.f_view([batch, length, c.heads + 2 * c.kv_heads, c.head_dim])?;
         let turned = match &layer.qk_norm {
             None => qkv.f_narrow(2, 0, c.heads + c.kv_heads)?,
@@ -98,16 +98,16 @@ impl Transformer {
         let key = rotated.f_narrow(2, c.heads, c.kv_heads)?;
         let value = qkv.f_narrow(2, c.heads + c.kv_heads, c.kv_heads)?;
         let mixed = attend.attend(index, c.window(index), &query, &key, &value)?;
-        Ok(x.f_add(&mixed.f_linear(&layer.output, layer.output_bias.as_ref())?)?)
+        Ok(x.f_add(&layer.output.forward(&mixed)?)?)
     }
 
     fn mlp(&self, layer: &Layer, x: &Tensor) -> Result<Tensor, PolicyError> {
         let c = &self.config;
         let normed = x.f_rms_norm([c.hidden_size], Some(&layer.post_norm), c.rms_norm_eps)?;
-        let both = normed.f_linear(&layer.gate_up, None::<Tensor>)?;
+        let both = layer.gate_up.forward(&normed)?;
         let (gate, up) =
             (both.f_narrow(-1, 0, c.intermediate_size)?, both.f_narrow(-1, c.intermediate_size, c.intermediate_size)?);
-        Ok(x.f_add(&gate.f_silu()?.f_mul(&up)?.f_linear(&layer.down, None::<Tensor>)?)?)
+        Ok(x.f_add(&layer.down.forward(&gate.f_silu()?.f_mul(&up)?)?)?)
     }
 }
 

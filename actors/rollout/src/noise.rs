@@ -11,6 +11,8 @@ pub enum Purpose {
     Cli,
     /// The order of the prompts in an epoch.
     Shuffle,
+    /// The first values of adapters, and what dropout drops.
+    Lora,
 }
 
 /// Counter-based noise for one answer: token `t` gets the uniform number `uniform(t)`, whoever samples it, in whatever
@@ -26,6 +28,7 @@ impl NoiseKey {
             Purpose::Eval => 2,
             Purpose::Cli => 3,
             Purpose::Shuffle => 4,
+            Purpose::Lora => 5,
         };
         let mut key = mix(seed ^ 0x6a09_e667_f3bc_c909);
         for word in [purpose, u64::from(epoch), hash_text(prompt_id), u64::from(attempt), u64::from(sample)] {

@@ -42,8 +42,9 @@ pub(crate) fn run(args: &EvalArgs, registry: &Registry) -> Result<(), Failure> {
     })?;
     let prompts = questions.first(plan.eval.limit.unwrap_or(usize::MAX)).map_err(Failure::usage)?;
     let judge = Arc::new(verify::build(&plan.verifier, registry)?);
-    let mut sampler =
-        Sampler::load(&plan.model, &plan.device, &plan.chat, |t: &Tokenizer| plan.eval.engine_options(&plan.generator, t))?;
+    let mut sampler = Sampler::load(&plan.model, &plan.device, &plan.chat, |t: &Tokenizer| {
+        plan.eval.engine_options(&plan.generator, t)
+    })?;
     // Last of what may be refused, so that no file is begun in vain.
     let (file, answered) = match &args.samples_out {
         Some(path) => open(path, args.resume, &plan, &prompts)?,

@@ -11,6 +11,9 @@
 //! state/MANIFEST.json           size and blake3 of every file, checked before anything is read
 //! ```
 //!
+//! A run that trains an adapter (`[lora]`) writes PEFT's directory instead: adapter_config.json and
+//! adapter_model.safetensors with the model's config.json and tokenizer; the model itself is not copied.
+//!
 //! It is written as `step-000100.tmp`, every file and directory synced, and then renamed, so a directory without `.tmp` is
 //! complete. A step that has a checkpoint already is saved anew (the caller's files may differ): the old one becomes
 //! `step-000100.old.tmp` until the new one has its name. An interruption between the two renames leaves that name alone, and
@@ -31,8 +34,8 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use counterpoint_policy::checkpoint::{Export, write_tensors};
-use counterpoint_policy::{Device, Kind, ModelConfig, Tensor};
+use counterpoint_policy::checkpoint::{self as directory, Export, write_tensors};
+use counterpoint_policy::{Device, Kind, LoraConfig, ModelConfig, Tensor};
 use counterpoint_rollout::PolicyVersion;
 use serde::{Deserialize, Serialize};
 
@@ -87,8 +90,10 @@ pub struct LoadedCheckpoint {
     pub path: PathBuf,
     /// The model's shape.
     pub model: ModelConfig,
-    /// Its parameters in float32, on the device asked for.
+    /// What was trained, in float32, on the device asked for: the model's parameters, or the adapter's.
     pub flat: Tensor,
+    /// The adapter's settings, as far as its format has them, if an adapter was trained.
+    pub lora: Option<LoraConfig>,
     /// AdamW's memory, on the same device.
     pub optimizer: OptimizerState,
     /// The optimiser steps that made the parameters.
@@ -147,7 +152,10 @@ impl CheckpointStore {
 
     fn write(&self, dir: &Path, learner: &Learner, additions: &Additions) -> Result<(), LearnerError> {
         remove_if_there(dir)?;
-        counterpoint_policy::checkpoint::save(dir, &self.source, learner.model(), learner.flat(), self.export)?;
+        match learner.adapted() {
+            Some(adapted) => directory::save_adapter(dir, &self.source, adapted, learner.flat())?,
+            None => directory::save(dir, &self.source, learner.model(), learner.flat(), self.export)?,
+        }
         if let Some(card) = &additions.card {
             write_synced(&dir.join(CARD), card.as_bytes())?;
         }
@@ -156,7 +164,8 @@ impl CheckpointStore {
         let OptimizerState { step, first, second } = learner.optimizer_state();
         let moments = [("first", first.f_detach()?), ("second", second.f_detach()?)];
         write_tensors(&state.join(OPTIMIZER), &moments, Kind::Float)?;
-        if self.export.kind != Kind::Float {
+        // An adapter is in float32 always.
+        if self.export.kind != Kind::Float && learner.adapted().is_none() {
             let weights = [("weights", learner.flat().f_detach()?)];
             write_tensors(&state.join(WEIGHTS), &weights, Kind::Float)?;
         }
@@ -235,9 +244,16 @@ pub fn load(dir: &Path, device: Device) -> Result<LoadedCheckpoint, LearnerError
     let files = manifest::verify(dir, &state)?;
     let learner = read_learner_file(&state.join(LEARNER))?;
     let own = format!("{STATE}/{WEIGHTS}");
-    let (model, flat) = match files.contains(&own) {
-        true => read_weights(dir, &dir.join(own), device)?,
-        false => counterpoint_policy::checkpoint::load(dir, Kind::Float, device)?,
+    let (model, flat, lora) = if directory::is_adapter(dir) {
+        let model = ModelConfig::from_dir(dir)?;
+        let (lora, flat) = directory::load_adapter(dir, &model, device)?;
+        (model, flat, Some(lora))
+    } else {
+        let (model, flat) = match files.contains(&own) {
+            true => read_weights(dir, &dir.join(own), device)?,
+            false => directory::load(dir, Kind::Float, device)?,
+        };
+        (model, flat, None)
     };
     let optimizer = read_optimizer(&state.join(OPTIMIZER), learner.optimizer_step, &flat)?;
     let mut extras = BTreeMap::new();
@@ -247,7 +263,7 @@ pub fn load(dir: &Path, device: Device) -> Result<LoadedCheckpoint, LearnerError
             extras.insert(name.to_owned(), fs::read(&path).map_err(LearnerError::io(path))?);
         }
     }
-    Ok(LoadedCheckpoint { path: dir.to_owned(), model, flat, optimizer, version: learner.version, extras })
+    Ok(LoadedCheckpoint { path: dir.to_owned(), model, flat, lora, optimizer, version: learner.version, extras })
 }
 
 fn read_learner_file(path: &Path) -> Result<LearnerFile, LearnerError> {

@@ -65,6 +65,7 @@ pub(crate) fn setup(kind: Kind, config: LearnerConfig, objective: ObjectiveConfi
     LearnerSetup {
         model: Arc::new(model),
         flat: flat.to_kind(kind),
+        lora: None,
         version: PolicyVersion(0),
         optimizer: None,
         config,

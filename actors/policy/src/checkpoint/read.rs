@@ -15,8 +15,13 @@ const HEAD: &str = "lm_head.weight";
 const EMBEDDING: &str = "model.embed_tokens.weight";
 
 /// Reads a model directory: its shape and its weights, converted to `kind`, as one flat buffer on `device` laid out by
-/// [`Layout::new`].
+/// [`Layout::new`]. An adapter's directory stands for its base with the adapter folded in.
 pub fn load(dir: &Path, kind: Kind, device: Device) -> Result<(ModelConfig, Tensor), PolicyError> {
+    if super::is_adapter(dir) { super::adapter::load_merged(dir, kind, device) } else { load_model(dir, kind, device) }
+}
+
+/// The same for a directory that holds a whole model.
+pub(super) fn load_model(dir: &Path, kind: Kind, device: Device) -> Result<(ModelConfig, Tensor), PolicyError> {
     let config = ModelConfig::from_dir(dir)?;
     let files: Vec<Mapped> = weight_files(dir)?.into_iter().map(Mapped::open).collect::<Result<_, _>>()?;
     let layout = Layout::new(&config);

@@ -6,6 +6,8 @@ mod checkpoint;
 mod families;
 mod golden;
 mod hostile;
+mod lora;
+mod peft;
 mod score;
 mod segments;
 mod stream;
