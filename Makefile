@@ -9,7 +9,7 @@ BIN := target/release/counterpoint
 # Idle OpenMP threads must sleep, not spin: two engines share the cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup build quickstart smollm2-model smollm2 test lint bench-race bench-verify bench-learner compare-objectives fuzz python-env bench-eval test-python clean
+.PHONY: help setup build quickstart smollm2-model smollm2 test lint bench-race bench-verify bench-learner compare-objectives mutations fuzz python-env bench-eval test-python clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ compare-objectives: build ## the objectives side by side on the quickstart task:
 
 bench-eval: build python-env ## pass@1 by `counterpoint eval` and by transformers: same model, questions and settings
 	@.venv/bin/python benches/eval_parity.py
+
+mutations: setup ## break the learner's maths in five ways; tests must fail each time (five minutes)
+	@.ci/mutations
 
 FUZZ_SECONDS ?= 600
 fuzz: ## fuzz the maths verifier, FUZZ_SECONDS for each target (needs cargo-fuzz; see actors/verifier/fuzz/README.md)
