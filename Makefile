@@ -9,7 +9,7 @@ BIN := target/release/counterpoint
 # Idle OpenMP threads must sleep, not spin: two engines share the cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup build quickstart smollm2-model smollm2 test lint bench-race bench-verify compare-objectives fuzz python-env bench-eval test-python clean
+.PHONY: help setup build quickstart smollm2-model smollm2 test lint bench-race bench-verify bench-learner compare-objectives fuzz python-env bench-eval test-python clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,11 @@ bench-verify: build ## verdicts per second and the time of one, against math-ver
 	@test -x .venv/bin/python || python3 -m venv .venv
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r benches/verify-requirements.txt
 	@.venv/bin/python benches/verify.py
+
+bench-learner: build python-env ## trained tokens per second against transformers, and the ceiling; then peak memory at 150,000 entries
+	@$(CARGO) bench --quiet --locked --bench learner --no-run
+	@.venv/bin/python benches/learner.py
+	@.venv/bin/python benches/learner.py --memory
 
 compare-objectives: build ## the objectives side by side on the quickstart task: a table and benches/objectives.svg
 	@python3 benches/compare_objectives.py

@@ -27,7 +27,7 @@ The config:
 Protocol version 1. One JSON object per line; a hello first, then an answer to each request:
 
     -> {"protocol": "counterpoint-verifier", "version": 1}
-    <- {"id": 1, "prompt": {"id", "text" | "messages", "answer", "source", "info"}, "responses": [...], "deadline_seconds": s}
+    <- {"id": 1, "prompt": {"id", "text" | "messages" | "tokens", "answer", "source", "info"}, "responses": [...], "deadline_seconds": s}
     -> {"id": 1, "verdicts": ["correct" | "incorrect" | {"score": 0.5} | {"void": "why"}, ...]}   or   {"id": 1, "error": "why"}
 """
 

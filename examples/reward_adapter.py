@@ -101,7 +101,7 @@ def judge_trl(function, prompt, responses, options):
         arguments["prompts"] = [prompt["messages"]] * count
         arguments["completions"] = [[{"role": "assistant", "content": response}] for response in responses]
     else:
-        arguments["prompts"] = [prompt["text"]] * count
+        arguments["prompts"] = [prompt["text"] if "text" in prompt else prompt["tokens"]] * count
         arguments["completions"] = list(responses)
 
     def scores():

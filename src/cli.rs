@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use counterpoint_policy::ChatOptions;
 use counterpoint_verifier::Registry;
 
 use crate::commands;
@@ -96,6 +97,45 @@ pub(crate) struct ModelArgs {
     /// "auto", "cpu", "cuda" or "cuda:INDEX".
     #[arg(long, default_value = "auto")]
     pub(crate) device: String,
+    #[command(flatten)]
+    pub(crate) chat: ChatArgs,
+}
+
+/// How chats become text: the settings of the config's [model].
+#[derive(Debug, Default, Args)]
+pub(crate) struct ChatArgs {
+    /// Put as a system message before every chat that begins with none; not before texts and token ids.
+    #[arg(long, value_name = "TEXT", requires = "model")]
+    pub(crate) system_prompt: Option<String>,
+    /// File with a chat template, instead of the model's own.
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub(crate) chat_template: Option<PathBuf>,
+    /// Variable of the chat template, with a value in JSON, as enable_thinking=false; may be given several times.
+    #[arg(long, value_name = "NAME=JSON", requires = "model")]
+    pub(crate) template_variable: Vec<String>,
+    /// The day that a template's strftime_now gives, as 2024-07-26; by default today.
+    #[arg(long, value_name = "DAY", requires = "model")]
+    pub(crate) template_date: Option<String>,
+}
+
+impl ChatArgs {
+    /// The options that they stand for.
+    pub(crate) fn options(&self) -> Result<ChatOptions, Failure> {
+        let variable = |given: &String| {
+            let (name, value) = given.split_once('=')?;
+            Some((name.to_owned(), serde_json::from_str(value).ok()?))
+        };
+        let read = |given| {
+            let problem = || format!("--template-variable: expected NAME=JSON, as date=\"today\", got {given:?}");
+            variable(given).ok_or_else(|| Failure::Usage(problem()))
+        };
+        Ok(ChatOptions {
+            system_prompt: self.system_prompt.clone(),
+            template: self.chat_template.clone(),
+            variables: self.template_variable.iter().map(read).collect::<Result<_, _>>()?,
+            date: self.template_date.clone(),
+        })
+    }
 }
 
 /// `verify`.
@@ -245,6 +285,8 @@ pub(crate) struct EvalArgs {
     #[arg(long, requires = "model")]
     pub(crate) device: Option<String>,
     #[command(flatten)]
+    pub(crate) chat: ChatArgs,
+    #[command(flatten)]
     pub(crate) sampling: EvalSampling,
     /// Write every judged answer to this file, one JSON line each: prompt id, source, sample, text, answer, verdict, score,
     /// tokens, log-probability, and why it ended.
@@ -336,6 +378,20 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn variables_of_templates_are_json() {
+        let options = |given: &[&str]| {
+            let template_variable = given.iter().map(|&one| one.to_owned()).collect();
+            ChatArgs { template_variable, ..ChatArgs::default() }.options()
+        };
+        let read = options(&["enable_thinking=false", "date=\"a=b\""]).unwrap().variables;
+        assert_eq!(serde_json::Value::from(read), serde_json::json!({"enable_thinking": false, "date": "a=b"}));
+        for wrong in ["enable_thinking", "date=today"] {
+            let Err(Failure::Usage(problem)) = options(&[wrong]) else { panic!("{wrong} was accepted") };
+            assert!(problem.contains("expected NAME=JSON"), "{problem}");
+        }
     }
 
     #[test]

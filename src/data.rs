@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use counterpoint_policy::Tokenizer;
+use counterpoint_policy::{ChatOptions, Tokenizer};
 use counterpoint_rollout::PromptContent;
 
 pub use counterpoint_data::{
@@ -11,13 +11,13 @@ pub use counterpoint_data::{
 
 use crate::config::DataConfig;
 
-/// Reads everything; the tokenizer of the model directory counts tokens where `data.max_prompt_tokens` asks for it. Without a
-/// tokenizer there nothing is left out.
+/// Reads everything; the tokenizer of the model directory, with chats as `chat` says, counts tokens where
+/// `data.max_prompt_tokens` asks for it. Without a tokenizer there nothing is left out.
 ///
 /// # Errors
 /// See [`counterpoint_data::load`].
-pub fn load(config: &DataConfig, model: &Path) -> Result<Data, DataError> {
-    let tokenizer = tokenizer(config, model)?;
+pub fn load(config: &DataConfig, model: &Path, chat: &ChatOptions) -> Result<Data, DataError> {
+    let tokenizer = tokenizer(config, model, chat)?;
     match &tokenizer {
         Some(tokenizer) => counterpoint_data::load(config, Some(&|content: &PromptContent| count(tokenizer, content))),
         None => counterpoint_data::load(config, None),
@@ -28,8 +28,8 @@ pub fn load(config: &DataConfig, model: &Path) -> Result<Data, DataError> {
 ///
 /// # Errors
 /// See [`counterpoint_data::load`].
-pub fn load_eval(config: &DataConfig, model: &Path) -> Result<Option<Questions>, DataError> {
-    let tokenizer = tokenizer(config, model)?;
+pub fn load_eval(config: &DataConfig, model: &Path, chat: &ChatOptions) -> Result<Option<Questions>, DataError> {
+    let tokenizer = tokenizer(config, model, chat)?;
     let loaded = match &tokenizer {
         Some(tokenizer) => load_held_out(config, Some(&|content: &PromptContent| count(tokenizer, content))),
         None => load_held_out(config, None),
@@ -37,11 +37,13 @@ pub fn load_eval(config: &DataConfig, model: &Path) -> Result<Option<Questions>,
     Ok(loaded?.map(|(questions, _)| questions))
 }
 
-fn tokenizer(config: &DataConfig, model: &Path) -> Result<Option<Tokenizer>, DataError> {
+fn tokenizer(config: &DataConfig, model: &Path, chat: &ChatOptions) -> Result<Option<Tokenizer>, DataError> {
     if config.max_prompt_tokens.is_none() || !model.join("tokenizer.json").exists() {
         return Ok(None);
     }
-    Tokenizer::from_dir(model).map(Some).map_err(|e| DataError::Setting(format!("data.max_prompt_tokens: {e}")))
+    Tokenizer::with_options(model, chat)
+        .map(Some)
+        .map_err(|e| DataError::Setting(format!("data.max_prompt_tokens: {e}")))
 }
 
 fn count(tokenizer: &Tokenizer, content: &PromptContent) -> Result<u64, String> {

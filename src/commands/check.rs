@@ -131,7 +131,7 @@ fn questions(config: &Config, out: &mut String, needs: &mut Vec<String>) -> Resu
     if needs.len() > before {
         return Ok(());
     }
-    let data = data::load(&config.data, &config.model.path).map_err(Failure::usage)?;
+    let data = data::load(&config.data, &config.model.path, &config.model.chat_options()).map_err(Failure::usage)?;
     let parts = [("data.train", Some(&data.report)), ("data.eval", data.eval_report.as_ref())];
     for (key, report) in parts {
         for text in report.into_iter().flat_map(data::Report::lines) {

@@ -3,7 +3,8 @@
 //! Weights, gradients, optimiser and caches are exact; activations are counted from the shapes that backward keeps and are
 //! right to some ten percent. The memory of libtorch itself, of the data and of the allocator's slack comes on top.
 
-use counterpoint_policy::{LoraLayout, ModelConfig, Publish};
+use counterpoint_learner::HEAD_CHUNK;
+use counterpoint_policy::{Device, LoraLayout, ModelConfig, Publish, device};
 
 use crate::config::Config;
 
@@ -43,7 +44,7 @@ impl Memory {
             ("published weights (one in use, one arriving)", published.saturating_mul(2)),
             ("KV caches with every slot full", slots.saturating_mul(cached).saturating_mul(cache_per_token)),
             ("activations of one micro-batch", activations(config, model).saturating_mul(bytes)),
-            ("logits of one micro-batch and their gradient", logits(config, model).saturating_mul(2 * bytes)),
+            ("logits of one chunk and what is made of them", logits(config, model).saturating_mul(3 * bytes)),
         ]);
         Self { parts }
     }
@@ -70,21 +71,27 @@ fn activations(config: &Config, model: &ModelConfig) -> u64 {
     micro_batch(config).saturating_mul(per_token).saturating_add(row.saturating_mul(row))
 }
 
-/// Logits of the trained tokens: at most every token of a micro-batch but the prompts'.
+/// Logits in memory at a time: those of the trained tokens, at most every token of a micro-batch, as far as a chunk holds them.
 fn logits(config: &Config, model: &ModelConfig) -> u64 {
-    micro_batch(config).saturating_mul(size(model.vocab_size))
+    micro_batch(config).saturating_mul(size(model.vocab_size)).min(HEAD_CHUNK.max(size(model.vocab_size)))
 }
 
 /// Tokens of the largest micro-batch: its limit, or the whole batch.
 fn micro_batch(config: &Config) -> u64 {
     let batch = u64::from(config.feed.prompts_per_step).saturating_mul(longest_row(config));
-    batch.min(config.learner.micro_batch_tokens as u64)
+    batch.min(micro_batch_limit(config))
+}
+
+/// As the learner will choose it; for a device that is not here, the larger.
+fn micro_batch_limit(config: &Config) -> u64 {
+    let device = device::choose(&config.run.device).unwrap_or(Device::Cuda(0));
+    config.learner.micro_batch_tokens_on(device) as u64
 }
 
 /// A group's answers behind their prompt, as far as a micro-batch holds them.
 fn longest_row(config: &Config) -> u64 {
     let answers = u64::from(config.feed.answers_per_prompt).saturating_mul(config.generator.max_new_tokens as u64);
-    answers.saturating_add(config.generator.max_prompt_tokens as u64).min(config.learner.micro_batch_tokens as u64)
+    answers.saturating_add(config.generator.max_prompt_tokens as u64).min(micro_batch_limit(config))
 }
 
 /// How the run flows.

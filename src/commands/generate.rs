@@ -73,7 +73,8 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
         eos_tokens: tokenizer.eos_tokens().to_vec(),
         stop: sampling.stop.clone(),
     };
-    let Sampler { mut engine, tokenizer } = Sampler::load(&args.model.model, &args.model.device, options)?;
+    let chat = args.model.chat.options()?;
+    let Sampler { mut engine, tokenizer } = Sampler::load(&args.model.model, &args.model.device, &chat, options)?;
     let source = Source { input, tokenizer: &tokenizer, sampling, asked: HashMap::new(), failure: None, groups: 0 };
     let source = RefCell::new(source);
     let mut output = Output::stdout();

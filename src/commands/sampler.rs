@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use counterpoint_generator::{Engine, EngineOptions, Noise, detokenizer};
-use counterpoint_policy::{Kind, Snapshot, Tokenizer, checkpoint, device};
+use counterpoint_policy::{ChatOptions, Kind, Snapshot, Tokenizer, checkpoint, device};
 use counterpoint_rollout::{PolicyVersion, Purpose};
 
 use crate::error::Failure;
@@ -16,14 +16,15 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    /// Loads a model directory; `options` gets its tokenizer.
+    /// Loads a model directory, whose chats become text as `chat` says; `options` gets its tokenizer.
     pub(super) fn load(
         dir: &Path,
         on: &str,
+        chat: &ChatOptions,
         options: impl FnOnce(&Tokenizer) -> EngineOptions,
     ) -> Result<Self, Failure> {
         let device = device::choose(on).map_err(Failure::usage)?;
-        let tokenizer = Tokenizer::from_dir(dir).map_err(Failure::usage)?;
+        let tokenizer = Tokenizer::with_options(dir, chat).map_err(Failure::usage)?;
         let options = options(&tokenizer);
         options.check().map_err(Failure::usage)?;
         let (model, flat) = checkpoint::load(dir, Kind::Float, device).map_err(Failure::usage)?;

@@ -25,7 +25,8 @@ struct Scores {
 
 pub(crate) fn run(args: &ScoreArgs) -> Result<(), Failure> {
     let device = device::choose(&args.model.device).map_err(Failure::usage)?;
-    let scorer = Scorer::new(&args.model.model, device, Kind::Float).map_err(Failure::usage)?;
+    let chat = args.model.chat.options()?;
+    let scorer = Scorer::with_options(&args.model.model, &chat, device, Kind::Float).map_err(Failure::usage)?;
     let mut input = Input::open(Some(&args.input.input))?;
     let mut output = Output::stdout();
     while let Some(line) = input.json::<Line>()? {

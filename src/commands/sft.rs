@@ -34,7 +34,8 @@ pub(crate) fn run(args: &SftArgs, registry: &Registry) -> Result<(), Failure> {
     if args.out.exists() {
         return Err(Failure::Usage(format!("--out: {} exists already; name a new directory", args.out.display())));
     }
-    let questions = data::load(&config.data, &config.model.path).map_err(Failure::usage)?.train;
+    let questions =
+        data::load(&config.data, &config.model.path, &config.model.chat_options()).map_err(Failure::usage)?.train;
     let feed = Feed::new(&config.feed, config.run.seed, questions).map_err(Failure::usage)?;
     let tokenizer = Tokenizer::from_dir(&config.model.path).map_err(Failure::usage)?;
     let mut learner = learner(&config)?;

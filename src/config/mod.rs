@@ -200,6 +200,26 @@ mod tests {
     }
 
     #[test]
+    fn variables_of_the_chat_template_are_read_and_may_not_change_in_a_run() {
+        let text = "[model]\npath = \"m\"\ntemplate_variables = { enable_thinking = false, day = \"1 Jan\" }\n\n[data]\ntrain = \"t\"\n";
+        let config = parse("a.toml", text, &[]).unwrap();
+        assert_eq!(parse("b.toml", &config.to_toml(), &[]).unwrap(), config);
+        let variables = &config.model.chat_options().variables;
+        assert_eq!(
+            serde_json::to_value(variables).unwrap(),
+            serde_json::json!({"enable_thinking": false, "day": "1 Jan"})
+        );
+        let other = parse("a.toml", text, &["model.template_variables.enable_thinking=true".to_owned()]).unwrap();
+        let refused = refuse_changes(&config, &other);
+        assert_eq!(refused.len(), 1, "{refused:?}");
+        assert!(refused[0].starts_with("model.template_variables.enable_thinking: "), "{refused:?}");
+        let errors = problems("", &["model.template_date=\"today\"", "model.template_variables.messages=1"]);
+        assert_eq!(errors.len(), 2, "{errors:?}");
+        assert!(errors.iter().any(|e| e.contains("model.template_date: ") && e.contains("2024-07-26")), "{errors:?}");
+        assert!(errors.iter().any(|e| e.contains("model.template_variables: ")), "{errors:?}");
+    }
+
+    #[test]
     fn what_is_required_is_asked_for() {
         let errors = parse("a.toml", "", &[]).unwrap_err().problems;
         assert_eq!(

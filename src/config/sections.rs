@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use counterpoint_policy::ChatOptions;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// `[run]`: where a run lives and when it ends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -74,6 +76,19 @@ pub struct ModelSection {
     pub path: PathBuf,
     /// Type of the weights in training and sampling; "float32" is the only one so far.
     pub dtype: Dtype,
+    /// Put as a system message before every chat that begins with none; a question that is a text or tokens stays as it is (see
+    /// `data.system_prompt`, which makes chats of texts).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system_prompt: Option<String>,
+    /// A file with a chat template (Jinja), instead of the model's own. Relative to the current directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chat_template: Option<PathBuf>,
+    /// Variables of the chat template, as `enable_thinking = false`; they win over the special tokens that a template sees.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub template_variables: Map<String, Value>,
+    /// The day that a chat template's `strftime_now` gives, as "2024-07-26"; without it the day on which the program starts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template_date: Option<String>,
 }
 
 /// Types of weights.
@@ -95,7 +110,14 @@ impl Dtype {
 
 impl Default for ModelSection {
     fn default() -> Self {
-        Self { path: PathBuf::new(), dtype: Dtype::Float32 }
+        Self {
+            path: PathBuf::new(),
+            dtype: Dtype::Float32,
+            system_prompt: None,
+            chat_template: None,
+            template_variables: Map::new(),
+            template_date: None,
+        }
     }
 }
 
@@ -104,6 +126,26 @@ impl ModelSection {
     pub fn validate(&self, errors: &mut Vec<String>) {
         if self.path.as_os_str().is_empty() {
             errors.push("model.path: is required: name a Hugging Face model directory".to_owned());
+        }
+        let ChatOptions { variables, date, .. } = self.chat_options();
+        let parts = [
+            ("model.template_variables", ChatOptions { variables, ..ChatOptions::default() }),
+            ("model.template_date", ChatOptions { date, ..ChatOptions::default() }),
+        ];
+        for (key, part) in parts {
+            if let Err(problem) = part.check() {
+                errors.push(format!("{key}: {problem}"));
+            }
+        }
+    }
+
+    /// How chats become text.
+    pub fn chat_options(&self) -> ChatOptions {
+        ChatOptions {
+            system_prompt: self.system_prompt.clone(),
+            template: self.chat_template.clone(),
+            variables: self.template_variables.clone(),
+            date: self.template_date.clone(),
         }
     }
 }

@@ -18,13 +18,17 @@ const END: u64 = 1 << 20;
 pub struct Inputs {
     /// Files of the model directory.
     pub model: BTreeMap<String, String>,
+    /// The chat template that replaces the model's, if there is one.
+    #[serde(default)]
+    pub chat_template: Option<String>,
     /// The training data.
     pub train: String,
 }
 
 /// Fingerprints of a config's model and training data (the evaluation data may change).
 pub fn fingerprint(config: &Config) -> Result<Inputs, RunDirError> {
-    Ok(Inputs { model: model(&config.model.path)?, train: training(config)? })
+    let chat_template = config.model.chat_template.as_deref().map(digest).transpose()?;
+    Ok(Inputs { model: model(&config.model.path)?, chat_template, train: training(config)? })
 }
 
 /// One fingerprint of all files of a model directory.
@@ -80,11 +84,13 @@ impl Inputs {
                 format!("model.path: {name} is not the file that the run in this directory was started with; {advice}")
             })
             .collect();
-        if self.train != recorded.train {
-            out.push(format!(
-                "data.train: the file is not the one that the run in this directory was started with; {advice}"
-            ));
-        }
+        let others = [
+            ("model.chat_template", self.chat_template != recorded.chat_template),
+            ("data.train", self.train != recorded.train),
+        ];
+        out.extend(others.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| {
+            format!("{key}: the file is not the one that the run in this directory was started with; {advice}")
+        }));
         out
     }
 }

@@ -173,6 +173,16 @@ fn a_changed_model_or_data_file_changes_its_fingerprint() {
     std::fs::write(config.model.path.join("config.json"), "{ }").unwrap();
     std::fs::write(&train, "b").unwrap();
     assert_eq!(fingerprint(&config).unwrap().differences(&before).len(), 2);
+    let template = dir.path().join("t.jinja");
+    std::fs::write(&template, "a").unwrap();
+    config.model.chat_template = Some(template.clone());
+    let before = fingerprint(&config).unwrap();
+    std::fs::write(&template, "b").unwrap();
+    let differences = fingerprint(&config).unwrap().differences(&before);
+    assert!(
+        matches!(&differences[..], [one] if one.starts_with("model.chat_template: the file is not")),
+        "{differences:?}"
+    );
 }
 
 #[test]

@@ -119,7 +119,7 @@ impl Card {
              tags:\n- counterpoint\n- {objective}\n- reinforcement-learning\n\
              ---\n\n\
              # {base} after {steps} steps\n\n\
-             {base}, trained by reinforcement learning on verified answers with [Counterpoint] {version} (objective \
+             {base}, trained by reinforcement learning on verified answers with Counterpoint {version} (objective \
              `{objective}`): {steps} optimiser steps, {tokens_generated} answer tokens sampled, {tokens_trained} of them \
              trained.\n\n\
              ## Evaluation\n\n{evaluation}\n\
@@ -127,8 +127,7 @@ impl Card {
              ## Settings\n\n{settings}\n\
              ## Use\n\n\
              {usage}\n\
-             PATH is this directory. Its folder `state` is only for resuming the run; leave it out when you publish the model.\n\n\
-             [Counterpoint]: https://crates.io/crates/counterpoint\n",
+             PATH is this directory. Its folder `state` is only for resuming the run; leave it out when you publish the model.\n",
             base_yaml = yaml_text(&self.base_model),
             base = code(&self.base_model),
             objective = self.objective,

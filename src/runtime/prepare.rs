@@ -42,7 +42,7 @@ pub(crate) fn prepare(config: Config, registry: &Registry, fresh: bool) -> Resul
     let start_verifier = registry.actor(&config.verifier).map_err(Failure::usage)?;
     let bound = config.telemetry.enabled.then(|| http::bind(&config.telemetry)).transpose().map_err(Failure::usage)?;
     require_model(&config.model.path)?;
-    let data = data::load(&config.data, &config.model.path).map_err(Failure::usage)?;
+    let data = data::load(&config.data, &config.model.path, &config.model.chat_options()).map_err(Failure::usage)?;
     for line in data.report.lines().into_iter().chain(data.eval_report.iter().flat_map(data::Report::lines)) {
         tracing::info!("data: {line}");
     }
@@ -114,7 +114,8 @@ fn materials(config: &Config, dir: &RunDir) -> Result<Materials, Failure> {
     let store =
         CheckpointStore::open(&dir.checkpoints(), &config.model.path, &config.checkpoint).map_err(Failure::failed)?;
     let loaded = checkpoint::load_latest(&dir.checkpoints(), device).map_err(Failure::failed)?;
-    let tokenizer = Tokenizer::from_dir(&config.model.path).map_err(Failure::usage)?;
+    let tokenizer =
+        Tokenizer::with_options(&config.model.path, &config.model.chat_options()).map_err(Failure::usage)?;
     Ok(Materials { tokenizer, store, resumed: Resumed::from(loaded, config, device)? })
 }
 

@@ -84,7 +84,7 @@ fn other_columns_are_kept_for_the_verifier_and_data_source_names_the_source() {
 fn a_system_prompt_or_as_chat_makes_a_chat() {
     let file = br#"{"prompt":"q","answer":"a"}
 {"prompt":[{"role":"user","content":"q"}],"answer":"a"}"#;
-    let message = |role: &str, content: &str| ChatMessage { role: role.into(), content: content.into() };
+    let message = |role: &str, content: &str| ChatMessage::new(role, content);
     let prompts = parse(file, |c| c.system_prompt = Some("s".into())).unwrap();
     let expected = PromptContent::Chat(vec![message("system", "s"), message("user", "q")]);
     assert_eq!([&prompts[0].content, &prompts[1].content], [&expected, &expected]);
@@ -431,4 +431,32 @@ proptest! {
         let _ = parse(&bytes, |_| ());
         let _ = parse(&bytes, |c| c.on_error = OnError::Skip);
     }
+}
+
+#[test]
+fn a_prompt_may_be_token_ids() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ids.jsonl");
+    let read = |row: &str, config: &DataConfig| {
+        std::fs::write(&path, row).unwrap();
+        let questions = read_files(&path.as_path().into(), config, None).map_err(|e| e.to_string())?.0;
+        Ok::<_, String>(questions.first(1).unwrap()[0].content.clone())
+    };
+    let config = DataConfig::default();
+    let tokens = PromptContent::Tokens(vec![3, 12, 0]);
+    assert_eq!(read(r#"{"prompt": [3, 12, 0], "answer": "x"}"#, &config), Ok(tokens.clone()));
+    let as_chat = DataConfig { as_chat: true, ..DataConfig::default() };
+    assert_eq!(read(r#"{"prompt": [3, 12, 0], "answer": "x"}"#, &as_chat), Ok(tokens));
+    for (row, problem) in [
+        (r#"{"prompt": [3, -1], "answer": "x"}"#, "item 2 of the token ids is -1; expected a whole number from 0 on"),
+        (r#"{"prompt": [3, 4294967296], "answer": "x"}"#, "item 2 of the token ids is 4294967296"),
+        (r#"{"prompt": [1.5], "answer": "x"}"#, "item 1 of the token ids is 1.5"),
+        (r#"{"prompt": [3, "a"], "answer": "x"}"#, "item 2 of the token ids is \"a\""),
+    ] {
+        let error = read(row, &config).unwrap_err();
+        assert!(error.contains(problem) && error.lines().count() == 1, "{error}");
+    }
+    let system = DataConfig { system_prompt: Some("s".into()), ..DataConfig::default() };
+    let error = read(r#"{"prompt": [3], "answer": "x"}"#, &system).unwrap_err();
+    assert!(error.contains("is token ids, to which no system prompt can be added"), "{error}");
 }

@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use counterpoint_policy::Threads;
+use counterpoint_policy::{Device, Threads};
 
 use crate::decay::WeightDecayGroups;
 use crate::{DecayType, LrSchedulerType};
@@ -55,8 +55,10 @@ pub struct LearnerConfig {
     /// The gradient of the whole model is scaled down to this L2 norm if it is longer. Default 1.0 (the paper).
     pub max_grad_norm: f64,
     /// Tokens of one forward and backward pass. Bounds memory; changes no result. A single answer longer
-    /// than this still goes through, alone. Default 16384.
-    pub micro_batch_tokens: usize,
+    /// than this still goes through, alone. Default: 16384 on a GPU, 2048 on a CPU, whose caches hold no more (the tiny policy
+    /// trains 1.6 times as many tokens per second with 2048 as with 16384).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub micro_batch_tokens: Option<usize>,
     /// CPU threads of the learner's tensor operations: `"auto"` (default; the runtime shares the cores out) or a number.
     pub threads: Threads,
     /// Batches that may be queued ahead of the one being trained. Default 1; 0 lets the learner wait for each.
@@ -103,7 +105,7 @@ impl Default for LearnerConfig {
             adam_beta2: 0.999,
             adam_epsilon: 1e-8,
             max_grad_norm: 1.0,
-            micro_batch_tokens: 16_384,
+            micro_batch_tokens: None,
             threads: Threads::AUTO,
             prefetch: 1,
         }
@@ -111,6 +113,11 @@ impl Default for LearnerConfig {
 }
 
 impl LearnerConfig {
+    /// Tokens of a micro-batch on a device.
+    pub fn micro_batch_tokens_on(&self, device: Device) -> usize {
+        self.micro_batch_tokens.unwrap_or(if device.is_cuda() { 16_384 } else { 2048 })
+    }
+
     /// Pushes one line per problem.
     pub fn validate(&self, errors: &mut Vec<String>) {
         let mut require = |ok: bool, key: &str, rule: &str, got: &dyn std::fmt::Display| {
@@ -134,7 +141,7 @@ impl LearnerConfig {
         require((0.0..1.0).contains(&self.adam_beta2), "adam_beta2", "in [0, 1)", &self.adam_beta2);
         require(positive(self.adam_epsilon), "adam_epsilon", "> 0", &self.adam_epsilon);
         require(positive(self.max_grad_norm), "max_grad_norm", "> 0", &self.max_grad_norm);
-        require(self.micro_batch_tokens > 0, "micro_batch_tokens", "at least 1", &self.micro_batch_tokens);
+        require(self.micro_batch_tokens != Some(0), "micro_batch_tokens", "at least 1", &0);
         self.threads.validate("learner.threads", errors);
     }
 }

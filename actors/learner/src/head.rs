@@ -18,7 +18,7 @@ use crate::LearnerError;
 
 /// Elements of a chunk of log-probabilities: 64 MiB in float32, some hundred rows of a large vocabulary. Large enough for a
 /// matrix product at full speed, small enough to stay out of the way.
-const CHUNK: i64 = 1 << 24;
+pub const HEAD_CHUNK: u64 = 1 << 24;
 
 /// One micro-batch on its way through the head.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl<'a> Head<'a> {
         targets: &'a Tensor,
         temperature: f64,
     ) -> Result<Self, LearnerError> {
-        Self::in_chunks(hidden, weight, targets, temperature, CHUNK)
+        Self::in_chunks(hidden, weight, targets, temperature, HEAD_CHUNK as i64)
     }
 
     fn in_chunks(

@@ -106,7 +106,7 @@ impl Learner {
             None => None,
         };
         let limits = Limits {
-            micro_batch_tokens: config.micro_batch_tokens,
+            micro_batch_tokens: config.micro_batch_tokens_on(device),
             pair_cost: pair_cost(&model, parameters.layout()),
             positions: usize::try_from(model.max_positions).unwrap_or(usize::MAX),
             vocabulary: u32::try_from(model.vocab_size).unwrap_or(u32::MAX),

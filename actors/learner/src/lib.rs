@@ -40,6 +40,7 @@ pub use config::{LearnerConfig, OldLogprobs, OnNotFinite};
 pub use decay::WeightDecayGroups;
 pub use engine::{Command, Engine, EngineEvent, EngineSettings, SaveRequest};
 pub use error::LearnerError;
+pub use head::HEAD_CHUNK;
 pub use learner::{Learner, LearnerSetup};
 pub use objective::case::{CaseResult, evaluate_case};
 pub use objective::{Objective, ObjectiveConfig};

@@ -78,7 +78,12 @@ fn differences(kind: Kind) -> Vec<(ObjectiveConfig, f64, f64)> {
     let budgets = [1, 2, 7].map(|parts| budget(&batch, parts));
     let of = |(objective, learner): (ObjectiveConfig, LearnerConfig)| {
         let [whole, two, seven] = budgets.map(|micro_batch_tokens| {
-            step(kind, &batch, &objective, &LearnerConfig { micro_batch_tokens, ..learner.clone() })
+            step(
+                kind,
+                &batch,
+                &objective,
+                &LearnerConfig { micro_batch_tokens: Some(micro_batch_tokens), ..learner.clone() },
+            )
         });
         let (mut gradient, mut weights) = (0.0f64, 0.0f64);
         for cut in [two, seven] {

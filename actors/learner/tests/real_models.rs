@@ -46,7 +46,8 @@ fn learner(architecture: Architecture, kind: Kind, objective: ObjectiveConfig, m
     let flat = Tensor::randn([layout.numel()], (Kind::Double, Device::Cpu)) * 0.15;
     // Norms near one.
     let _ = flat.narrow(0, layout.decayed(), layout.numel() - layout.decayed()).g_add_scalar_(1.0);
-    let config = LearnerConfig { micro_batch_tokens, max_grad_norm: 1e9, ..LearnerConfig::default() };
+    let config =
+        LearnerConfig { micro_batch_tokens: Some(micro_batch_tokens), max_grad_norm: 1e9, ..LearnerConfig::default() };
     Learner::new(LearnerSetup {
         model,
         flat: flat.to_kind(kind),

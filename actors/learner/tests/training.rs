@@ -94,7 +94,7 @@ fn micro_batches_change_nothing_but_memory() {
 
 fn micro_batches_change_nothing(objective: ObjectiveConfig) {
     let run = |micro_batch_tokens: usize| {
-        let config = LearnerConfig { micro_batch_tokens, ..config() };
+        let config = LearnerConfig { micro_batch_tokens: Some(micro_batch_tokens), ..config() };
         let mut learner = Learner::new(setup(Kind::Double, config, objective.clone())).unwrap();
         let batch = off_policy(&learner);
         let limits =

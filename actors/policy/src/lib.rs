@@ -9,7 +9,8 @@
 //! * [`Transformer`]: the forward pass. How attention reaches earlier positions is the caller's affair ([`Attend`]):
 //!   [`PackedAttention`] for training, a KV cache for sampling.
 //! * [`Adapted`]: a frozen model with low-rank adapters (LoRA) beside it, which are trained instead.
-//! * [`checkpoint`]: Hugging Face directories in and out. [`Tokenizer`]: text and chats to tokens and back.
+//! * [`checkpoint`]: Hugging Face directories in and out. [`Tokenizer`]: text and chats to tokens and back;
+//!   [`StreamDecoder`]: text from tokens as they come.
 //! * [`gguf`]: Hugging Face directories from GGUF files.
 //! * [`Scorer`]: log-probabilities of given tokens.
 //! * [`Device`]s are chosen in one place, [`device::choose`].
@@ -19,6 +20,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 mod attention;
+mod chat_options;
 pub mod checkpoint;
 mod config;
 pub mod device;
@@ -28,6 +30,7 @@ mod layout;
 mod lora;
 mod rope;
 mod score;
+mod stream;
 mod template;
 mod text_file;
 mod threads;
@@ -36,11 +39,13 @@ mod transformer;
 mod weights;
 
 pub use attention::{Attend, CausalAttention, PackedAttention, TiledAttention};
+pub use chat_options::ChatOptions;
 pub use config::{Architecture, ModelConfig, RopeScaling};
 pub use error::{PolicyError, plain};
 pub use layout::{Entry, Layout, Part};
 pub use lora::{Adapted, LoraConfig, LoraLayout, Publish, Target, TargetModules};
 pub use score::{ScoredCompletion, Scorer};
+pub use stream::StreamDecoder;
 pub use tch::{Device, Kind, Tensor};
 pub use threads::{Auto, Threads};
 pub use tokenizer::Tokenizer;

@@ -11,7 +11,9 @@ use std::path::Path;
 use counterpoint_rollout::PromptContent;
 use tch::{Device, Kind, Tensor};
 
-use crate::{CausalAttention, ModelConfig, PolicyError, Tokenizer, Transformer, Weights, checkpoint, token_logprobs};
+use crate::{
+    CausalAttention, ChatOptions, ModelConfig, PolicyError, Tokenizer, Transformer, Weights, checkpoint, token_logprobs,
+};
 
 /// Positions whose logits are in memory at a time: 256 × 150 000 entries of float32 are 154 MB.
 const LOGIT_ROWS: i64 = 256;
@@ -37,7 +39,12 @@ pub struct ScoredCompletion {
 impl Scorer {
     /// Loads the model of a directory, its weights in `kind`, onto `device`.
     pub fn new(dir: &Path, device: Device, kind: Kind) -> Result<Self, PolicyError> {
-        let tokenizer = Tokenizer::from_dir(dir)?;
+        Self::with_options(dir, &ChatOptions::default(), device, kind)
+    }
+
+    /// The same; chats become text as `chat` says.
+    pub fn with_options(dir: &Path, chat: &ChatOptions, device: Device, kind: Kind) -> Result<Self, PolicyError> {
+        let tokenizer = Tokenizer::with_options(dir, chat)?;
         let (config, flat) = checkpoint::load(dir, kind, device)?;
         let weights = Weights::view(&config, &crate::Layout::new(&config), &flat)?;
         Ok(Self { tokenizer, config, weights, device })

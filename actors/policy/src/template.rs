@@ -1,62 +1,123 @@
 //! Chat templates: the messages of a chat to the text the model was trained on.
 //!
-//! Contract: what `tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)` of transformers
-//! gives, whose environment is mimicked (`transformers/utils/chat_template_utils.py`): blocks trimmed, Python's string
-//! methods, `raise_exception`, a `tojson` that does not escape HTML, and no escaping of the output.
+//! Contract: what `tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **variables)` of
+//! transformers gives, whose environment is mimicked (`transformers/utils/chat_template_utils.py`): blocks trimmed, loop
+//! controls, `{% generation %}`, Python's methods, `raise_exception`, `strftime_now`, a `tojson` that escapes no HTML, and
+//! no escaping of the output. tests/golden/templates.json holds what transformers makes of every construct.
 //!
-//! Limits: a template comes with a model, so it is not trusted: it sees nothing but the chat and its run time and memory are
-//! bounded. No tools, no documents, no `strftime_now` (a prompt that changes with the date cannot be sampled again).
+//! Limits: a template comes with a model, so it is not trusted: it sees nothing but the chat and the variables, its length,
+//! its run time and its memory are bounded, and values within values have a depth. No tools and no documents of our own (a
+//! variable may give them). `strftime_now` is the day on which the template was loaded, at midnight UTC, or a given one: a
+//! prompt that changed while a run goes on could not be sampled again. Keys of objects within a message are in
+//! alphabetical order. No `%` between a text and its arguments.
+
+mod date;
+mod environment;
+mod json;
+mod methods;
 
 use std::collections::BTreeMap;
-use std::io;
 
 use counterpoint_rollout::ChatMessage;
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Value};
-use minijinja::{Environment, Error, ErrorKind, context};
-use serde::Serialize;
-use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+use minijinja::value::Value;
+use minijinja::{Environment, Error, context};
+use serde::Deserialize;
 
-use crate::PolicyError;
+use crate::{ChatOptions, PolicyError};
 
-/// Steps of one rendering: hundreds of messages, and about 64 MB at most (minijinja counts 64 bytes a step).
-const FUEL: u64 = 1_000_000;
+pub(crate) use date::{midnight, parse_day as day};
+
+/// Longest template: ten times the longest that is known.
+const MOST_SOURCE: usize = 256 << 10;
+
+/// Stack of a rendering and of a compilation. It is only touched as deep as values and expressions are nested, which the
+/// length of the template and the fuel bound: they are walked and dropped by recursion.
+const STACK: usize = 256 << 20;
+
+/// Names under which a model's reasoning is given in messages; transformers fills the first two from any of them.
+const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 /// A compiled template. Rendering it needs no exclusive access.
 #[derive(Debug)]
 pub(crate) struct ChatTemplate {
     environment: Environment<'static>,
-    /// `bos_token`, `eos_token` and so on: variables of every template.
-    special_tokens: BTreeMap<String, String>,
+    /// `bos_token`, `eos_token` and so on, and the user's: variables of every chat.
+    variables: Value,
+    /// For chats that begin without one.
+    system_prompt: Option<String>,
 }
 
 impl ChatTemplate {
     /// Compiles a template, or says what is wrong with it.
-    pub(crate) fn new(source: String, special_tokens: BTreeMap<String, String>) -> Result<Self, String> {
-        let mut environment = Environment::new();
-        environment.set_syntax(
-            SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(|e| explain(&e))?,
-        );
-        environment.set_fuel(Some(FUEL));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", raise_exception);
-        environment.add_filter("tojson", tojson);
-        environment.add_template_owned("chat", source).map_err(|e| explain(&e))?;
-        Ok(Self { environment, special_tokens })
+    pub(crate) fn new(
+        source: &str,
+        special_tokens: BTreeMap<String, String>,
+        options: &ChatOptions,
+    ) -> Result<Self, String> {
+        if source.len() > MOST_SOURCE {
+            return Err(format!("it has {} bytes, at most {MOST_SOURCE} are read", source.len()));
+        }
+        let day = options.day()?;
+        let environment = on_a_deep_stack(|| environment::new(source, day))?;
+        let special_tokens = special_tokens.into_iter().map(|(name, text)| (name, Value::from(text)));
+        let given = options.variables.iter().map(|(name, value)| (name.clone(), of_json(value)));
+        let variables = Value::from_pairs(special_tokens.chain(given));
+        Ok(Self { environment, variables, system_prompt: options.system_prompt.clone() })
     }
 
     /// The text of a chat, up to where the model's answer begins.
     pub(crate) fn render(&self, messages: &[ChatMessage]) -> Result<String, PolicyError> {
-        let message = |m: &ChatMessage| Value::from_pairs([("role", m.role.as_str()), ("content", m.content.as_str())]);
-        let messages: Value = messages.iter().map(message).collect();
-        let chat = context! { messages, add_generation_prompt => true, tools => (), documents => () };
-        let special_tokens = self.special_tokens.iter().map(|(name, text)| (name.as_str(), text.as_str()));
-        let variables = context! { ..chat, ..Value::from_pairs(special_tokens) };
-        self.environment
-            .get_template("chat")
-            .and_then(|t| t.render(variables))
-            .map_err(|e| PolicyError::Template(explain(&e)))
+        let has_one = messages.first().is_some_and(|first| matches!(first.role.as_str(), "system" | "developer"));
+        let system = self.system_prompt.as_ref().filter(|_| !has_one).map(|text| ChatMessage::new("system", text));
+        self.render_values(system.iter().chain(messages).map(fields).map(as_transformers_does).collect())
     }
+
+    fn render_values(&self, messages: Value) -> Result<String, PolicyError> {
+        let chat = context! { messages, add_generation_prompt => true };
+        let given = context! { tools => (), documents => () };
+        let variables = context! { ..chat, ..self.variables.clone(), ..given };
+        let render =
+            || self.environment.get_template(environment::NAME).and_then(|template| template.render(variables));
+        on_a_deep_stack(render).map_err(PolicyError::Template)
+    }
+}
+
+/// What the template engine makes, or its error on one line.
+fn on_a_deep_stack<T: Send>(work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, String> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("chat-template".to_owned()).stack_size(STACK);
+        let working = thread.spawn_scoped(scope, work).map_err(|e| format!("no thread for it: {e}"))?;
+        // A panic of the template engine is one error more that a template can cause.
+        working.join().map_err(|_| "the template engine panicked".to_owned())?.map_err(|e| explain(&e))
+    })
+}
+
+fn of_json(json: &serde_json::Value) -> Value {
+    // Cannot fail: a template's value can be whatever JSON can be.
+    Value::deserialize(json).unwrap_or_default()
+}
+
+fn fields(message: &ChatMessage) -> Vec<(String, Value)> {
+    let own = [("role", message.role.as_str()), ("content", message.content.as_str())];
+    let other = message.fields.iter().map(|(name, value)| (name.clone(), of_json(value)));
+    own.map(|(name, text)| (name.to_owned(), Value::from(text))).into_iter().chain(other).collect()
+}
+
+/// A message as transformers hands it to templates: without fields that are null, and with reasoning under both names that
+/// templates read.
+fn as_transformers_does(mut fields: Vec<(String, Value)>) -> Value {
+    fields.retain(|(_, value)| !value.is_none());
+    let find = |wanted: &str| fields.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+    if let Some(reasoning) = REASONING.into_iter().find_map(find) {
+        if find("thinking").is_none() {
+            fields.insert(0, ("thinking".to_owned(), reasoning.clone()));
+        }
+        match fields.iter_mut().find(|(name, _)| name == "reasoning_content") {
+            Some((_, value)) => *value = reasoning,
+            None => fields.push(("reasoning_content".to_owned(), reasoning)),
+        }
+    }
+    Value::from_pairs(fields)
 }
 
 /// The error on one line: what, where, and what caused it.
@@ -67,113 +128,8 @@ fn explain(error: &Error) -> String {
         text = format!("{text}: {cause}");
         source = cause.source();
     }
-    text
-}
-
-/// What templates call to refuse a chat, e.g. one whose roles do not alternate.
-fn raise_exception(message: String) -> Result<Value, Error> {
-    Err(Error::new(ErrorKind::InvalidOperation, format!("the template refuses this chat: {message}")))
-}
-
-/// Python's `json.dumps(value, ensure_ascii=False, indent=indent)`.
-fn tojson(value: &Value, indent: Option<usize>, options: Kwargs) -> Result<String, Error> {
-    let indent = match indent {
-        Some(indent) => Some(indent),
-        None => options.get::<Option<usize>>("indent")?,
-    };
-    // Templates for Python pass it; not escaping is all that we do.
-    let _ = options.get::<Option<bool>>("ensure_ascii")?;
-    options.assert_all_used()?;
-    let failed = |e| Error::new(ErrorKind::BadSerialization, "cannot be written as JSON").with_source(e);
-    let mut out = Vec::new();
-    match indent {
-        // More is no template's wish, and would cost memory that no fuel counts.
-        Some(indent) => {
-            let spaces = " ".repeat(indent.min(16));
-            let style = PrettyFormatter::with_indent(spaces.as_bytes());
-            value.serialize(&mut Serializer::with_formatter(&mut out, style)).map_err(failed)?;
-        }
-        None => value.serialize(&mut Serializer::with_formatter(&mut out, PythonStyle)).map_err(failed)?,
-    }
-    String::from_utf8(out).map_err(|e| Error::new(ErrorKind::BadSerialization, "JSON is not UTF-8").with_source(e))
-}
-
-/// JSON as Python writes it on one line: a space behind each comma and colon.
-struct PythonStyle;
-
-impl Formatter for PythonStyle {
-    fn begin_array_value<W: io::Write + ?Sized>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_key<W: io::Write + ?Sized>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
-        writer.write_all(b": ")
-    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn render(source: &str, content: &str) -> Result<String, String> {
-        let message = ChatMessage { role: "user".to_owned(), content: content.to_owned() };
-        let template =
-            ChatTemplate::new(source.to_owned(), BTreeMap::from([("bos_token".to_owned(), "<s>".to_owned())]));
-        template.and_then(|t| t.render(&[message]).map_err(|e| e.to_string()))
-    }
-
-    #[test]
-    fn texts_are_those_of_jinja2() {
-        let golden: serde_json::Value =
-            serde_json::from_str(include_str!("../tests/data/chat_templates.json")).unwrap();
-        for case in golden["cases"].as_array().unwrap() {
-            let lines: Vec<&str> =
-                case["template"].as_array().unwrap().iter().filter_map(|line| line.as_str()).collect();
-            let template = ChatTemplate::new(lines.join("\n"), BTreeMap::new()).unwrap();
-            for chat in case["chats"].as_array().unwrap() {
-                let messages: Vec<ChatMessage> = serde_json::from_value(chat["messages"].clone()).unwrap();
-                assert_eq!(template.render(&messages).unwrap(), chat["text"].as_str().unwrap(), "{}", case["name"]);
-            }
-        }
-    }
-
-    #[test]
-    fn json_is_written_as_python_does() {
-        let text = "<a href=\"x\">'é' & 1</a>\n";
-        let json = r#"[{"role": "user", "content": "<a href=\"x\">'é' & 1</a>\n"}]"#;
-        assert_eq!(render("{{ messages | tojson }}", text).as_deref(), Ok(json));
-        assert_eq!(render("{{ messages | tojson(ensure_ascii=False) }}", text).as_deref(), Ok(json));
-        let indented = "{\n  \"role\": \"user\",\n  \"content\": \"1\"\n}";
-        assert_eq!(render("{{ messages[0] | tojson(indent=2) }}", "1").as_deref(), Ok(indented));
-        assert_eq!(render("{{ [true, none, 1.5, {}] | tojson }}", "").as_deref(), Ok("[true, null, 1.5, {}]"));
-    }
-
-    #[test]
-    fn nothing_is_escaped_and_what_is_missing_is_empty() {
-        let source = "{{ bos_token }}{{ messages[0].content }}{{ unknown }}{{ messages[0].tool_calls }}";
-        assert_eq!(render(source, "<b>&'").as_deref(), Ok("<s><b>&'"));
-    }
-
-    #[test]
-    fn pythons_string_methods_and_loop_controls_work() {
-        let source = "{% set ns = namespace(n=0) %}{% for w in messages[0].content.strip().split(',') %}\
-                      {% if w.startswith('x') %}{% continue %}{% endif %}{% set ns.n = ns.n + 1 %}{{ w.upper() }}{% endfor %}{{ ns.n }}";
-        assert_eq!(render(source, " a,xb,c ").as_deref(), Ok("AC2"));
-    }
-
-    #[test]
-    fn an_error_is_one_line_with_its_place() {
-        let error = render("{{ raise_exception('no') }}", "").unwrap_err();
-        assert_eq!(error.lines().count(), 1, "{error}");
-        assert!(error.contains("the template refuses this chat: no") && error.contains("chat:1"), "{error}");
-    }
-
-    #[test]
-    fn a_template_sees_no_files() {
-        assert!(render("{% include '/etc/passwd' %}", "").is_err());
-    }
-}
+mod tests;

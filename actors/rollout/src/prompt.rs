@@ -17,7 +17,7 @@ pub struct Prompt {
     pub info: Map<String, Value>,
 }
 
-/// The question as plain text or as the messages of a chat, which the model's template turns into text.
+/// The question as plain text, as the messages of a chat, which the model's template turns into text, or as tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum PromptContent {
@@ -25,6 +25,8 @@ pub enum PromptContent {
     Text(String),
     /// Goes through the model's chat template first.
     Chat(Vec<ChatMessage>),
+    /// Goes to the model as it is.
+    Tokens(Vec<u32>),
 }
 
 /// One message of a chat prompt.
@@ -34,6 +36,16 @@ pub struct ChatMessage {
     pub role: String,
     /// The text of the message.
     pub content: String,
+    /// What else the message has, for the model's template: `name`, `reasoning_content`, `tool_calls`.
+    #[serde(flatten)]
+    pub fields: Map<String, Value>,
+}
+
+impl ChatMessage {
+    /// A message that has a text and nothing else.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self { role: role.into(), content: content.into(), fields: Map::new() }
+    }
 }
 
 impl PromptContent {
@@ -41,6 +53,7 @@ impl PromptContent {
     pub fn display(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
+            Self::Tokens(tokens) => format!("{tokens:?}"),
             Self::Chat(messages) => {
                 messages.iter().map(|m| format!("{}: {}", m.role, m.content)).collect::<Vec<_>>().join("\n")
             }

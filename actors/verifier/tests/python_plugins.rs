@@ -31,7 +31,7 @@ fn process(arguments: &[&str]) -> Process {
 fn question(responses: &[&str], info: Value, chat: bool) -> Question {
     let text = || "2 + 2".to_owned();
     let content = match chat {
-        true => PromptContent::Chat(vec![ChatMessage { role: "user".into(), content: text() }]),
+        true => PromptContent::Chat(vec![ChatMessage::new("user", text())]),
         false => PromptContent::Text(text()),
     };
     let info: Map<String, Value> = serde_json::from_value(info).unwrap();

@@ -36,14 +36,15 @@ use crate::rundir;
 
 pub(crate) fn run(args: &EvalArgs, registry: &Registry) -> Result<(), Failure> {
     let plan = Plan::new(args, registry)?;
-    let questions = data::load_eval(&plan.data, &plan.model).map_err(Failure::usage)?;
+    let questions = data::load_eval(&plan.data, &plan.model, &plan.chat).map_err(Failure::usage)?;
     let questions = questions.ok_or_else(|| {
         Failure::Usage("data.eval: name a file of held-out questions (or set data.eval_share)".to_owned())
     })?;
     let prompts = questions.first(plan.eval.limit.unwrap_or(usize::MAX)).map_err(Failure::usage)?;
     let judge = Arc::new(verify::build(&plan.verifier, registry)?);
-    let mut sampler =
-        Sampler::load(&plan.model, &plan.device, |t: &Tokenizer| plan.eval.engine_options(&plan.generator, t))?;
+    let mut sampler = Sampler::load(&plan.model, &plan.device, &plan.chat, |t: &Tokenizer| {
+        plan.eval.engine_options(&plan.generator, t)
+    })?;
     // Last of what may be refused, so that no file is begun in vain.
     let (file, answered) = match &args.samples_out {
         Some(path) => open(path, args.resume, &plan, &prompts)?,
@@ -82,6 +83,12 @@ fn settings(plan: &Plan, prompts: &[Arc<Prompt>]) -> Result<Map<String, Value>, 
     }
     let Value::Object(settings) = json!({
         "model": rundir::model_digest(&plan.model).map_err(Failure::usage)?,
+        "chat": {
+            "system_prompt": plan.chat.system_prompt,
+            "template": plan.chat.template,
+            "variables": plan.chat.variables,
+            "date": plan.chat.date,
+        },
         "prompts": digest(prompts)?,
         "samples": eval.samples,
         "seed": plan.seed,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use counterpoint_generator::{EvalConfig, GeneratorConfig};
+use counterpoint_policy::ChatOptions;
 use counterpoint_verifier::{Registry, VerifierConfig};
 
 use crate::cli::{EvalArgs, EvalSampling};
@@ -13,6 +14,7 @@ use crate::error::Failure;
 /// What is evaluated, and how.
 pub(super) struct Plan {
     pub(super) model: PathBuf,
+    pub(super) chat: ChatOptions,
     pub(super) device: String,
     pub(super) data: DataConfig,
     pub(super) eval: EvalConfig,
@@ -27,6 +29,7 @@ impl Plan {
             Some(path) => {
                 let config = config::load(path, &args.overrides, registry).map_err(Failure::usage)?;
                 Self {
+                    chat: config.model.chat_options(),
                     model: config.model.path,
                     device: config.run.device,
                     data: config.data,
@@ -39,6 +42,7 @@ impl Plan {
             None => Self {
                 // clap has seen to it that both are there.
                 model: args.model.clone().unwrap_or_default(),
+                chat: args.chat.options()?,
                 data: DataConfig { eval: args.data.clone().map(Into::into), ..DataConfig::default() },
                 device: args.device.clone().unwrap_or_else(|| "auto".to_owned()),
                 eval: EvalConfig::default(),

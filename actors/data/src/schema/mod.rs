@@ -195,9 +195,9 @@ impl AnswerFrom {
     }
 }
 
-/// The question with the configured system prompt first, or as a chat if that is wanted.
+/// The question with the configured system prompt first, or as a chat if that is wanted. Token ids stay what they are.
 pub(crate) fn framed(content: PromptContent, config: &DataConfig) -> Result<PromptContent, String> {
-    let message = |role: &str, content: String| ChatMessage { role: role.to_owned(), content };
+    let message = |role: &str, content: String| ChatMessage::new(role, content);
     let system = config.system_prompt.as_ref().map(|text| message("system", text.clone()));
     let chat = match content {
         PromptContent::Text(text) if system.is_none() && !config.as_chat => return Ok(PromptContent::Text(text)),
@@ -206,6 +206,10 @@ pub(crate) fn framed(content: PromptContent, config: &DataConfig) -> Result<Prom
             return Err("has a system message of its own, and data.system_prompt is set; drop one of them".to_owned());
         }
         PromptContent::Chat(chat) => chat,
+        PromptContent::Tokens(_) if system.is_some() => {
+            return Err("is token ids, to which no system prompt can be added; drop data.system_prompt".to_owned());
+        }
+        PromptContent::Tokens(tokens) => return Ok(PromptContent::Tokens(tokens)),
     };
     Ok(PromptContent::Chat(system.into_iter().chain(chat).collect()))
 }

@@ -5,10 +5,12 @@
 mod checkpoint;
 mod families;
 mod golden;
+mod hostile;
 mod lora;
 mod peft;
 mod score;
 mod segments;
+mod stream;
 mod tokenizer;
 
 use std::path::{Path, PathBuf};

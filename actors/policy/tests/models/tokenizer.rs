@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::Path;
 
-use counterpoint_policy::{PolicyError, Tokenizer};
+use counterpoint_policy::{ChatOptions, PolicyError, Tokenizer};
 use counterpoint_rollout::{ChatMessage, PromptContent};
 use proptest::prelude::*;
 
@@ -26,7 +26,7 @@ const TEMPLATE: &str = "\
 ";
 
 fn chat(messages: &[(&str, &str)]) -> PromptContent {
-    let message = |&(role, content): &(&str, &str)| ChatMessage { role: role.to_owned(), content: content.to_owned() };
+    let message = |&(role, content): &(&str, &str)| ChatMessage::new(role, content);
     PromptContent::Chat(messages.iter().map(message).collect())
 }
 
@@ -169,6 +169,33 @@ fn a_broken_template_spoils_chats_only_and_a_costly_one_is_stopped() {
     let endless = "{% for a in range(100000) %}{% for b in range(100000) %}1{% endfor %}{% endfor %}";
     let error = rendered(&with_template(endless), &chat(&[])).unwrap_err();
     assert!(error.contains("fuel"), "{error}");
+}
+
+#[test]
+fn a_template_of_the_users_wins_and_must_be_right() {
+    let dir = copy_of("tiny-qwen2");
+    fs::write(dir.path().join("chat_template.jinja"), "1").unwrap();
+    let path = dir.path().join("mine.jinja");
+    let options = ChatOptions {
+        template: Some(path.clone()),
+        variables: serde_json::json!({"sign": "*"}).as_object().unwrap().clone(),
+        ..ChatOptions::default()
+    };
+    let error = |options| Tokenizer::with_options(dir.path(), options).unwrap_err().to_string();
+    assert!(error(&options).contains("mine.jinja: "), "not there");
+    fs::write(&path, "2{{ sign }}").unwrap();
+    assert_eq!(rendered(&Tokenizer::with_options(dir.path(), &options).unwrap(), &chat(&[])).unwrap(), "2*");
+    fs::write(&path, "{% if %}").unwrap();
+    let text = error(&options);
+    assert!(text.contains("mine.jinja: syntax error") && text.lines().count() == 1, "{text}");
+}
+
+#[test]
+fn token_ids_are_a_prompt_if_the_model_has_them() {
+    let tokenizer = Tokenizer::from_dir(&model_dir("arith")).unwrap();
+    assert_eq!(tokenizer.encode_prompt(&PromptContent::Tokens(vec![3, 12, 15])).unwrap(), [3, 12, 15]);
+    let error = tokenizer.encode_prompt(&PromptContent::Tokens(vec![3, 70_000])).unwrap_err().to_string();
+    assert!(error.contains("token 70000 is outside the model's vocabulary of "), "{error}");
 }
 
 #[test]

@@ -239,6 +239,7 @@ fn plain_prompt(question: &Question) -> String {
     match &question.prompt.content {
         PromptContent::Text(text) => text.clone(),
         chat @ PromptContent::Chat(_) => format!("{}\nassistant: ", chat.display()),
+        tokens @ PromptContent::Tokens(_) => tokens.display(),
     }
 }
 
@@ -268,7 +269,7 @@ mod tests {
     }
 
     fn chat() -> Question {
-        let message = |role: &str, content: &str| ChatMessage { role: role.into(), content: content.into() };
+        let message = |role: &str, content: &str| ChatMessage::new(role, content);
         asked(PromptContent::Chat(vec![message("system", "be brief"), message("user", "2 + 2?")]))
     }
 

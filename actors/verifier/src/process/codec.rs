@@ -40,6 +40,7 @@ struct PromptView<'a> {
 enum ContentView<'a> {
     Text(&'a str),
     Messages(&'a [counterpoint_rollout::ChatMessage]),
+    Tokens(&'a [u32]),
 }
 
 impl<'a> PromptView<'a> {
@@ -47,6 +48,7 @@ impl<'a> PromptView<'a> {
         let content = match &prompt.content {
             PromptContent::Text(text) => ContentView::Text(text),
             PromptContent::Chat(messages) => ContentView::Messages(messages),
+            PromptContent::Tokens(tokens) => ContentView::Tokens(tokens),
         };
         let Prompt { id, answer, source, info, .. } = prompt;
         Self { id, content, answer, source, info }
@@ -202,7 +204,8 @@ mod tests {
             asked(PromptContent::Text("2 + 2".into())),
             json!({"id": 7, "prompt": prompt, "responses": ["four\n", "{\"id\":1}"], "deadline_seconds": 1.5})
         );
-        let message = counterpoint_rollout::ChatMessage { role: "user".into(), content: "2 + 2".into() };
+        let message = counterpoint_rollout::ChatMessage::new("user", "2 + 2");
+        assert_eq!(asked(PromptContent::Tokens(vec![3, 12]))["prompt"]["tokens"], json!([3, 12]));
         let chat = asked(PromptContent::Chat(vec![message]));
         assert_eq!(chat["prompt"]["messages"], json!([{"role": "user", "content": "2 + 2"}]));
         assert_eq!(chat["prompt"].get("text"), None);

@@ -111,7 +111,7 @@ fn the_template_and_all_ends_of_sequence_come_along() {
     let tokenizer = Tokenizer::from_dir(&dir).unwrap();
     // <|endoftext|> and <|im_end|>; the file names the latter only.
     assert_eq!(tokenizer.eos_tokens(), [0, 2]);
-    let message = counterpoint_rollout::ChatMessage { role: "user".to_owned(), content: "hi".to_owned() };
+    let message = counterpoint_rollout::ChatMessage::new("user", "hi");
     let tokens = tokenizer.encode_prompt(&counterpoint_rollout::PromptContent::Chat(vec![message])).unwrap();
     assert_eq!(tokenizer.decode(&tokens, false).unwrap(), "<|im_start|>user\nhi<|im_end|>\n");
     // The bos token, since files for Llama 3's tokenizer mean it without saying.
