@@ -37,7 +37,8 @@ pub(crate) fn run(args: &SftArgs, registry: &Registry) -> Result<(), Failure> {
     let questions =
         data::load(&config.data, &config.model.path, &config.model.chat_options()).map_err(Failure::usage)?.train;
     let feed = Feed::new(&config.feed, config.run.seed, questions).map_err(Failure::usage)?;
-    let tokenizer = Tokenizer::from_dir(&config.model.path).map_err(Failure::usage)?;
+    let tokenizer =
+        Tokenizer::with_options(&config.model.path, &config.model.chat_options()).map_err(Failure::usage)?;
     let mut learner = learner(&config)?;
     let store = CheckpointStore::open(&args.out, &config.model.path, &config.checkpoint).map_err(Failure::failed)?;
     let mut metrics = JsonLines::open(&args.out.join("metrics.jsonl")).map_err(Failure::failed)?;
