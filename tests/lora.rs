@@ -86,10 +86,12 @@ fn a_merged_adapter_is_a_model_that_scores_as_the_adapter_does() {
     let size = |dir: &Path| std::fs::metadata(dir.join("model.safetensors")).unwrap().len();
     assert!(size(&half) < size(&out) * 6 / 10);
     assert!(std::fs::read_to_string(half.join("config.json")).unwrap().contains("bfloat16"));
-    // A run can start from it, and from the adapter as it is.
-    for start in [&out, &checkpoint] {
-        Run::new(&["run.max_steps=2"]).succeed(&[&format!("model.path={}", start.display())]);
-    }
+    // A run can start from the model, and says what to do about the adapter.
+    let from = |start: &Path| Run::new(&["run.max_steps=2"]).finish(&[&format!("model.path={}", start.display())]);
+    assert_eq!(from(&out).status.code(), Some(0));
+    let refused = from(&checkpoint);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("is a LoRA adapter; fold it into its base first"), "{}", stderr(&refused));
 }
 
 #[test]
@@ -104,6 +106,7 @@ fn what_cannot_be_merged_or_trained_costs_one_line() {
         ("lora.alpha=0", "lora.alpha: must be > 0"),
         ("lora.publish=never", "lora.publish"),
         ("learner.weight_decay_groups.embeddings=0.1", "learner.weight_decay_groups: an adapter"),
+        ("learner.frozen=[\"mlp\"]", "learner.frozen: with an adapter"),
     ] {
         let output = Run::new(&["lora.rank=4"]).finish(&[setting]);
         assert_eq!(output.status.code(), Some(2), "{setting}: {}", stderr(&output));

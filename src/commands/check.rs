@@ -15,6 +15,7 @@ use crate::cli::ConfigArgs;
 use crate::config::{self, Config};
 use crate::data::{self, Files};
 use crate::error::Failure;
+use crate::lora::refuse_adapter;
 
 pub(crate) fn run(args: &ConfigArgs, registry: &Registry) -> Result<(), Failure> {
     let config = config::load(&args.config, &args.overrides, registry).map_err(Failure::usage)?;
@@ -72,6 +73,7 @@ fn flow(config: &Config) -> String {
 /// The model's shape, if it is there; and what is missing of the rest.
 fn model(config: &Config, needs: &mut Vec<String>) -> Result<Option<ModelConfig>, Failure> {
     let dir = &config.model.path;
+    refuse_adapter(dir)?;
     if !dir.join("config.json").exists() {
         needs.push(format!("model.path: a Hugging Face model directory at {}; it has no config.json", dir.display()));
         return Ok(None);

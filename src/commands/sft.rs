@@ -25,11 +25,12 @@ use crate::cli::SftArgs;
 use crate::config::{self, Config};
 use crate::data;
 use crate::error::Failure;
-use crate::lora::adapted;
+use crate::lora::{adapted, refuse_adapter};
 use crate::rundir::JsonLines;
 
 pub(crate) fn run(args: &SftArgs, registry: &Registry) -> Result<(), Failure> {
     let config = config::load(&args.config.config, &args.config.overrides, registry).map_err(Failure::usage)?;
+    refuse_adapter(&config.model.path)?;
     if args.out.exists() {
         return Err(Failure::Usage(format!("--out: {} exists already; name a new directory", args.out.display())));
     }

@@ -30,6 +30,13 @@ pub(super) fn validate(config: &Config, errors: &mut Vec<String>) {
             config.feed.prompts_per_step
         ));
     }
+    if config.lora.enabled() && !config.learner.frozen.is_empty() {
+        errors.push(
+            "learner.frozen: with an adapter (lora.rank) the whole model is frozen; leave it out and choose \
+             lora.target_modules"
+                .to_owned(),
+        );
+    }
     if config.lora.enabled() && config.learner.weight_decay_groups != WeightDecayGroups::default() {
         errors.push(
             "learner.weight_decay_groups: an adapter (lora.rank) has neither embeddings nor norms; leave it out and set \

@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::data;
 use crate::error::Failure;
 use crate::http::{self, Bound, Exporter, Server};
-use crate::lora::adapted;
+use crate::lora::{adapted, refuse_adapter};
 use crate::rundir::{EvalLine, Lengths, RunDir, RunDirError, RunStatus, fingerprint};
 use crate::status::{Status, StatusBoard};
 
@@ -121,6 +121,7 @@ fn materials(config: &Config, dir: &RunDir) -> Result<Materials, Failure> {
 
 /// A directory that is no model gets its clear line before anything is created.
 fn require_model(dir: &Path) -> Result<(), Failure> {
+    refuse_adapter(dir)?;
     counterpoint_policy::ModelConfig::from_dir(dir).map(drop).map_err(|e| Failure::usage(e).context("model.path"))
 }
 

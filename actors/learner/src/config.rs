@@ -42,6 +42,10 @@ pub struct LearnerConfig {
     /// Decay of groups that shall have another: `{ embeddings = 0.0, norms_and_biases = 0.0 }`; embeddings include the output
     /// projection. Default: none.
     pub weight_decay_groups: WeightDecayGroups,
+    /// Tensors that are not trained: words of their names, as `["embed_tokens", "layers.0", "mlp.down_proj"]`. Default: none.
+    /// They take no gradient and no decay; the optimiser's memory and what is published are as large as ever ([lora] makes
+    /// them small).
+    pub frozen: Vec<String>,
     /// Decay of AdamW's mean gradient. Default 0.9.
     pub adam_beta1: f64,
     /// Decay of AdamW's mean squared gradient. Default 0.999.
@@ -96,6 +100,7 @@ impl Default for LearnerConfig {
             grad_norm_by_layer: false,
             weight_decay: 0.1,
             weight_decay_groups: WeightDecayGroups::default(),
+            frozen: Vec::new(),
             adam_beta1: 0.9,
             adam_beta2: 0.999,
             adam_epsilon: 1e-8,

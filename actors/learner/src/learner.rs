@@ -77,10 +77,13 @@ impl Learner {
         let LearnerSetup { model, flat, lora, version, optimizer, config, objective, .. } = setup;
         let (temperature, total_steps, reference) = (setup.temperature, setup.total_steps, setup.reference);
         let device = flat.device();
-        let parameters = match lora {
+        let mut parameters = match lora {
             Some(adapted) => Parameters::adapter(adapted, flat)?,
             None => Parameters::new(&model, flat)?,
         };
+        if !config.frozen.is_empty() {
+            parameters.freeze(&config.frozen)?;
+        }
         let settings = AdamWSettings {
             beta1: config.adam_beta1,
             beta2: config.adam_beta2,
@@ -92,6 +95,7 @@ impl Learner {
         if groups != WeightDecayGroups::default() && parameters.adapted().is_none() {
             adam.set_decays(groups.decays(parameters.layout(), config.weight_decay));
         }
+        adam.spare(parameters.frozen());
         if let Some(state) = optimizer {
             adam.restore(state)?;
         }
@@ -215,10 +219,9 @@ impl Learner {
             plan.observe(&log_ratios);
         }
         self.parameters.zero_grad();
-        // Beside an adapter the head is frozen.
-        let mut by_head = match self.parameters.adapted() {
-            None => Some(self.parameters.weights().head().f_detach()?.f_zeros_like()?),
-            Some(_) => None,
+        let mut by_head = match self.parameters.trains_head() {
+            true => Some(self.parameters.weights().head().f_detach()?.f_zeros_like()?),
+            false => None,
         };
         let mut measures = Measures::default();
         for (micro_batch, pass) in packed.micro_batches.iter().zip(0..) {
@@ -240,6 +243,10 @@ impl Learner {
         let grad = self.parameters.flat_grad()?;
         if let (Some(by_head), Some(head)) = (by_head, self.parameters.layout().head()) {
             let _ = grad.f_narrow(0, head.offset, head.numel())?.f_add_(&by_head.f_view([-1])?)?;
+        }
+        // A frozen tensor beside a trained one, in one matrix, has a gradient.
+        for (offset, numel) in self.parameters.frozen() {
+            let _ = grad.f_narrow(0, *offset, *numel)?.f_zero_()?;
         }
         Ok((measures.read()?, grad))
     }
@@ -307,6 +314,9 @@ impl Learner {
         total.f_backward()?;
         let by_entropy = if self.regularisers.wants_entropy() { Some(entropy.f_grad()?) } else { None };
         let by_normed = head.backward(&logp_new.f_grad()?, by_entropy.as_ref(), by_head)?;
+        if !normed.requires_grad() {
+            return Ok(()); // everything below the head is frozen
+        }
         // Its gradient by `normed` is `by_normed`: tch's backward starts from scalars only.
         normed.f_mul(&by_normed)?.f_sum(normed.kind())?.f_backward()?;
         Ok(())

@@ -66,6 +66,22 @@ impl AdamW {
         self.decays = decays;
     }
 
+    /// Takes no decay of these ranges (first element, number of elements; ascending, apart from each other). Without a
+    /// gradient they then stay as they are, to the last bit.
+    pub(crate) fn spare(&mut self, ranges: &[(i64, i64)]) {
+        for &(first, count) in ranges {
+            let (end, mut decays) = (first + count, Vec::new());
+            for decay in self.decays.drain(..) {
+                let (from, to) = (decay.offset, decay.offset + decay.elements);
+                // What of it lies before the range, and what behind.
+                let parts = [(from, to.min(first)), (from.max(end), to)];
+                let left = parts.into_iter().filter(|(from, to)| from < to);
+                decays.extend(left.map(|(from, to)| Decay { offset: from, elements: to - from, rate: decay.rate }));
+            }
+            self.decays = decays;
+        }
+    }
+
     /// Goes on from an exported state; its tensors must have the shape, number format and device of the parameters.
     pub fn restore(&mut self, state: OptimizerState) -> Result<(), LearnerError> {
         for (name, theirs, ours) in [("m", &state.first, &self.state.first), ("v", &state.second, &self.state.second)] {
@@ -181,6 +197,22 @@ mod tests {
                 assert!((got - want).abs() < 1e-13, "step {t}: {got} is not {want}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_spared_and_has_no_gradient_stays_to_the_last_bit() {
+        let start = [0.1f32, -2.0, 0.5, 0.7, 3.0, -0.0];
+        let flat = Tensor::from_slice(&start);
+        let mut adam = AdamW::new(SETTINGS, &flat, 5).unwrap();
+        adam.spare(&[(1, 2), (4, 1)]);
+        let ranges: Vec<(i64, i64)> = adam.decays.iter().map(|d| (d.offset, d.elements)).collect();
+        assert_eq!(ranges, [(0, 1), (3, 1)]);
+        for _ in 0..3 {
+            adam.step(&flat, Tensor::from_slice(&[1f32, 0.0, 0.0, -1.0, 0.0, 0.0]), 0.01).unwrap();
+        }
+        let after = Vec::<f32>::try_from(&flat).unwrap();
+        let moved: Vec<bool> = start.iter().zip(after).map(|(before, after)| *before != after).collect();
+        assert_eq!(moved, [true, false, false, true, false, false]);
     }
 
     #[test]

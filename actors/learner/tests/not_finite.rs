@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use common::{batch, group, model_dir, sampled, setup};
 use counterpoint_learner::{
-    CheckpointStore, Command, Engine, EngineEvent, EngineSettings, Learner, LearnerConfig, LearnerError,
-    ObjectiveConfig, OnNotFinite,
+    CheckpointConfig, CheckpointStore, Command, Engine, EngineEvent, EngineSettings, Learner, LearnerConfig,
+    LearnerError, ObjectiveConfig, OnNotFinite,
 };
 use counterpoint_policy::{Kind, Tensor};
 use counterpoint_rollout::{Batch, PolicyVersion, Verdict};
@@ -86,7 +86,7 @@ fn a_run_that_stops_says_where_its_batch_is_and_the_file_names_the_answer() {
         threads: Some(1),
         publish_every: 1,
         snapshot_kind: Kind::Float,
-        checkpoints: CheckpointStore::open(root.path(), &model_dir(), 2).unwrap(),
+        checkpoints: CheckpointStore::open(root.path(), &model_dir(), &CheckpointConfig::default()).unwrap(),
         inspect: Some(root.path().to_owned()),
     };
     let (to, events) = mpsc::channel();

@@ -131,6 +131,8 @@ pub struct Parameters {
     leaves: Vec<Tensor>,
     decayed: i64,
     weights: Weights,
+    /// First element and number of elements of what is not trained.
+    frozen: Vec<(i64, i64)>,
     /// With an adapter.
     lora: Option<Beside>,
 }
@@ -149,7 +151,7 @@ impl Parameters {
         let layout = Arc::new(Layout::new(config));
         let leaves = trainable(split(&layout, &flat)?)?;
         let weights = Weights::assemble(config, shared(&leaves));
-        Ok(Self { decayed: layout.decayed(), layout, flat, leaves, weights, lora: None })
+        Ok(Self { decayed: layout.decayed(), layout, flat, leaves, weights, frozen: Vec::new(), lora: None })
     }
 
     /// Takes over an adapter's buffer, laid out by [`Adapted::layout`]. No gradient is computed for the model beside it.
@@ -170,7 +172,65 @@ impl Parameters {
         let dropping = (dropout > 0.0).then(|| beside(dropout)).transpose()?;
         // As PEFT's users have it: A and B take weight decay.
         let decayed = adapted.layout().numel();
-        Ok(Self { layout, flat, leaves, decayed, weights, lora: Some(Beside { adapted, dropping }) })
+        Ok(Self {
+            layout,
+            flat,
+            leaves,
+            decayed,
+            weights,
+            frozen: Vec::new(),
+            lora: Some(Beside { adapted, dropping }),
+        })
+    }
+
+    /// Keeps the tensors as they are whose names hold one of `patterns`, whole words of it: `embed_tokens`, `layers.0`,
+    /// `mlp.down_proj`. No gradient is computed for a matrix all of whose tensors are frozen. An error if a pattern fits no
+    /// tensor, or nothing is left to train.
+    pub fn freeze(&mut self, patterns: &[String]) -> Result<(), PolicyError> {
+        let fits = |name: &str, pattern: &str| {
+            let (name, pattern): (Vec<&str>, Vec<&str>) = (name.split('.').collect(), pattern.split('.').collect());
+            name.windows(pattern.len()).any(|words| words == pattern)
+        };
+        let refuse = |what: String, hint: &str| Err(PolicyError::Unsupported { what, hint: hint.to_owned() });
+        if self.lora.is_some() {
+            return refuse("freezing parts of an adapter".to_owned(), "choose its target modules");
+        }
+        let names = || self.layout.entries().iter().flat_map(|entry| &entry.parts).map(|part| part.name.as_str());
+        if let Some(pattern) = patterns.iter().find(|pattern| !names().any(|name| fits(name, pattern))) {
+            return refuse(
+                format!("freezing {pattern:?}, which is in no tensor's name,"),
+                "words of names like model.layers.0.mlp.up_proj.weight are (a tied lm_head is embed_tokens)",
+            );
+        }
+        let layout = Arc::clone(&self.layout);
+        for (entry, leaf) in layout.entries().iter().zip(&mut self.leaves) {
+            let (mut offset, before) = (entry.offset, self.frozen.len());
+            for part in &entry.parts {
+                let numel = entry.part_shape(part).iter().product();
+                if patterns.iter().any(|pattern| fits(&part.name, pattern)) {
+                    self.frozen.push((offset, numel));
+                }
+                offset += numel;
+            }
+            if self.frozen.len() == before + entry.parts.len() {
+                *leaf = leaf.f_set_requires_grad(false)?;
+            }
+        }
+        if self.frozen.iter().map(|(_, numel)| numel).sum::<i64>() == layout.numel() {
+            return refuse(format!("freezing {patterns:?}, which is everything,"), "something must be left to train");
+        }
+        Ok(())
+    }
+
+    /// First element and number of elements of what is frozen.
+    pub fn frozen(&self) -> &[(i64, i64)] {
+        &self.frozen
+    }
+
+    /// Whether a gradient is wanted for the output projection.
+    pub fn trains_head(&self) -> bool {
+        let frozen = |head: &crate::Entry| self.frozen.contains(&(head.offset, head.numel()));
+        self.lora.is_none() && !self.layout.head().is_some_and(frozen)
     }
 
     /// What a forward pass reads; gradients flow to the leaves.

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! A run that trains an adapter (`[lora]`) writes PEFT's directory instead: adapter_config.json and
-//! adapter_model.safetensors with the model's config.json and tokenizer; the model itself is not copied.
+//! adapter_model.safetensors with the model's tokenizer; the model itself is not copied, its config.json is in `state`.
 //!
 //! It is written as `step-000100.tmp`, every file and directory synced, and then renamed, so a directory without `.tmp` is
 //! complete. A step that has a checkpoint already is saved anew (the caller's files may differ): the old one becomes
@@ -47,6 +47,8 @@ const STATE: &str = "state";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const WEIGHTS: &str = "weights.safetensors";
 const LEARNER: &str = "learner.json";
+/// The base's, beside an adapter.
+const CONFIG: &str = "config.json";
 const CARD: &str = "README.md";
 const LATEST: &str = "latest";
 const TEMPORARY: &str = ".tmp";
@@ -164,8 +166,11 @@ impl CheckpointStore {
         let OptimizerState { step, first, second } = learner.optimizer_state();
         let moments = [("first", first.f_detach()?), ("second", second.f_detach()?)];
         write_tensors(&state.join(OPTIMIZER), &moments, Kind::Float)?;
-        // An adapter is in float32 always.
-        if self.export.kind != Kind::Float && learner.adapted().is_none() {
+        if learner.adapted().is_some() {
+            // The adapter itself is in float32 always.
+            let source = self.source.join(CONFIG);
+            write_synced(&state.join(CONFIG), &fs::read(&source).map_err(LearnerError::io(source))?)?;
+        } else if self.export.kind != Kind::Float {
             let weights = [("weights", learner.flat().f_detach()?)];
             write_tensors(&state.join(WEIGHTS), &weights, Kind::Float)?;
         }
@@ -174,7 +179,9 @@ impl CheckpointStore {
         write_synced(&path, json(&path, &file)?.as_bytes())?;
         for Extra { name, bytes } in &additions.extras {
             let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-            if !plain || name.starts_with('.') || [OPTIMIZER, WEIGHTS, LEARNER, manifest::NAME].contains(&name.as_str())
+            if !plain
+                || name.starts_with('.')
+                || [OPTIMIZER, WEIGHTS, LEARNER, CONFIG, manifest::NAME].contains(&name.as_str())
             {
                 let problem = "not a name for an extra file; letters, digits, '.', '-' and '_' make one".to_owned();
                 return Err(LearnerError::Checkpoint { path: state.join(name), problem });
@@ -245,7 +252,7 @@ pub fn load(dir: &Path, device: Device) -> Result<LoadedCheckpoint, LearnerError
     let learner = read_learner_file(&state.join(LEARNER))?;
     let own = format!("{STATE}/{WEIGHTS}");
     let (model, flat, lora) = if directory::is_adapter(dir) {
-        let model = ModelConfig::from_dir(dir)?;
+        let model = ModelConfig::from_dir(&state)?;
         let (lora, flat) = directory::load_adapter(dir, &model, device)?;
         (model, flat, Some(lora))
     } else {
@@ -258,7 +265,7 @@ pub fn load(dir: &Path, device: Device) -> Result<LoadedCheckpoint, LearnerError
     let optimizer = read_optimizer(&state.join(OPTIMIZER), learner.optimizer_step, &flat)?;
     let mut extras = BTreeMap::new();
     for name in files.iter().filter_map(|file| file.strip_prefix(STATE)?.strip_prefix('/')) {
-        if ![OPTIMIZER, WEIGHTS, LEARNER].contains(&name) {
+        if ![OPTIMIZER, WEIGHTS, LEARNER, CONFIG].contains(&name) {
             let path = state.join(name);
             extras.insert(name.to_owned(), fs::read(&path).map_err(LearnerError::io(path))?);
         }

@@ -1,8 +1,8 @@
 //! LoRA adapters in PEFT's format, in and out: `adapter_config.json` and `adapter_model.safetensors`.
 //!
 //! Contract: every A has its B, their shapes fit each other and the rank; a tensor that is neither is refused by name.
-//! [`save`] writes what PEFT, transformers and vLLM open, with the base's config.json and tokenizer beside it; [`load`] reads
-//! such a directory back into an adapter's buffer, bit for bit. [`load_merged`] makes a model of an adapter and the base that
+//! [`save`] writes what PEFT, transformers and vLLM open, with the base's tokenizer beside it but not its config.json, with
+//! which transformers would take the directory for a whole model; [`load`] reads such a directory back into an adapter's buffer, bit for bit. [`load_merged`] makes a model of an adapter and the base that
 //! it names.
 //!
 //! Limits: as in [`AdapterConfig`]; one safetensors file.
@@ -14,10 +14,9 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 use super::adapter_config::{self, AdapterConfig};
-use super::companions::{self, sync_dir, write_synced};
+use super::companions::{sync_dir, write_synced, write_tokenizer};
 use super::files::Mapped;
-use super::read::stored_kind;
-use super::stream::{format_of, write_tensors};
+use super::stream::write_tensors;
 use super::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, FORMATS, file_error, header, io};
 use crate::{Adapted, Layout, LoraConfig, LoraLayout, ModelConfig, PolicyError};
 
@@ -148,7 +147,6 @@ pub fn save(dir: &Path, source: &Path, adapted: &Adapted, flat: &Tensor) -> Resu
     modules.sort_unstable();
     modules.dedup();
     let base = fs::canonicalize(source).map_err(io(source))?;
-    let (_, format) = format_of(base_kind(source)?)?;
     let mut tensors = Vec::new();
     for target in layout.targets() {
         let halves = [(A, target.a, [layout.rank(), target.columns]), (B, target.b, [target.rows, layout.rank()])];
@@ -159,7 +157,7 @@ pub fn save(dir: &Path, source: &Path, adapted: &Adapted, flat: &Tensor) -> Resu
     }
     fs::create_dir(dir).map_err(io(dir))?;
     let write = || {
-        companions::write(dir, source, format)?;
+        write_tokenizer(dir, source)?;
         write_synced(&dir.join(ADAPTER_CONFIG), adapter_config::text(adapted.config(), &base, &modules).as_bytes())?;
         let named: Vec<(&str, Tensor)> = tensors.iter().map(|(name, t)| (name.as_str(), t.shallow_clone())).collect();
         write_tensors(&dir.join(ADAPTER_WEIGHTS), &named, Kind::Float)?;
@@ -169,14 +167,6 @@ pub fn save(dir: &Path, source: &Path, adapted: &Adapted, flat: &Tensor) -> Resu
         // The directory is ours and incomplete. If it cannot be removed either, the first error still says why.
         let _ = fs::remove_dir_all(dir);
     })
-}
-
-/// What config.json says of a base's weights, or of those of the base of an adapter.
-fn base_kind(source: &Path) -> Result<Kind, PolicyError> {
-    if !is_adapter(source) {
-        return stored_kind(source);
-    }
-    stored_kind(&base_of(source, &AdapterConfig::read(source)?)?)
 }
 
 /// Reads a directory that [`save`] wrote: the settings and the buffer in float32, laid out for `model`. An adapter that does

@@ -34,12 +34,17 @@ const COPIED: [&str; 15] = [
 /// Writes everything but the weights, which will be in the number format of this name.
 pub(super) fn write(dir: &Path, source: &Path, format: &str) -> Result<(), PolicyError> {
     let config = write_config(&source.join(CONFIG), &dir.join(CONFIG), format)?;
-    for name in COPIED {
-        copy(&source.join(name), &dir.join(name))?;
-    }
     let generation = dir.join(GENERATION_CONFIG);
     if !copy(&source.join(GENERATION_CONFIG), &generation)? {
         write_synced(&generation, generation_config(&config).as_bytes())?;
+    }
+    write_tokenizer(dir, source)
+}
+
+/// Writes what says how to tokenize and to chat, and the terms.
+pub(super) fn write_tokenizer(dir: &Path, source: &Path) -> Result<(), PolicyError> {
+    for name in COPIED {
+        copy(&source.join(name), &dir.join(name))?;
     }
     copy_templates(&source.join(TEMPLATES), &dir.join(TEMPLATES))
 }
