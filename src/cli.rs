@@ -27,8 +27,8 @@ enum Command {
     Run(RunArgs),
     /// Train on given answers (supervised): the warm-up of a base model. Writes a model directory.
     Sft(SftArgs),
-    /// Validate a config, print it resolved, and estimate memory and flow.
-    Check(ConfigArgs),
+    /// Validate a config, print it resolved, estimate memory and flow, and forecast rates.
+    Check(CheckArgs),
     /// Measure pass@1, pass@k, mean@k and majority@k of a model on questions with known answers, with their uncertainty.
     Eval(EvalArgs),
     /// Sample answers: JSONL prompts in, JSONL completions with log-probs out.
@@ -65,6 +65,52 @@ pub(crate) struct RunArgs {
     /// Start over: first remove what an earlier run wrote in the run directory, and nothing else.
     #[arg(long)]
     pub(crate) fresh: bool,
+    /// Start a run that cannot flow or fit all the same. One that cannot flow ends as stalled (run.stall_seconds) or with
+    /// nothing to learn. Without questions or with impossible values nothing can be forced.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Sample, judge and train with the config's model and data for some seconds, keep nothing of it, and forecast rates,
+    /// waits and the time to run.max_steps from what was measured.
+    #[arg(long)]
+    pub(crate) calibrate: bool,
+    /// Seconds to calibrate.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0, requires = "calibrate")]
+    pub(crate) seconds: f64,
+    /// Judge memory by a machine with so many GiB instead of this one.
+    #[arg(long, value_name = "GIB")]
+    pub(crate) memory_gib: Option<f64>,
+    #[command(flatten)]
+    pub(crate) rates: RateArgs,
+}
+
+/// Rates to forecast from; each wins over what --calibrate measures. Without it, the first two are needed.
+#[derive(Debug, Default, PartialEq, Args)]
+pub(crate) struct RateArgs {
+    /// Tokens per second that all generators sample together.
+    #[arg(long, value_name = "N")]
+    pub(crate) sampled_per_second: Option<f64>,
+    /// Answer tokens per second that the learner trains.
+    #[arg(long, value_name = "N")]
+    pub(crate) trained_per_second: Option<f64>,
+    /// Answers per second that the verifier judges [default: without limit].
+    #[arg(long, value_name = "N")]
+    pub(crate) verdicts_per_second: Option<f64>,
+    /// Seconds until a group is judged [default: 0].
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) verdict_seconds: Option<f64>,
+    /// Mean tokens of an answer [default: generator.max_new_tokens].
+    #[arg(long, value_name = "N")]
+    pub(crate) answer_tokens: Option<f64>,
+    /// Share of the groups whose answers are neither all right nor all wrong [default: 1].
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) mixed: Option<f64>,
 }
 
 /// `sft`.

@@ -11,6 +11,7 @@ pub mod config;
 pub mod console;
 pub mod data;
 pub mod error;
+mod flow;
 pub mod http;
 mod lora;
 pub mod rundir;

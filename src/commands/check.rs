@@ -1,5 +1,7 @@
 //! `counterpoint check`: whether a config can run, what it says in full, and what it will need.
 //!
+//! With `--calibrate`, or from given rates, also how fast it will be and who will wait: see [`crate::flow::forecast`].
+//!
 //! Settings that cannot work are errors (exit code 2). A model or data that is not there yet is not: the config is right, and
 //! a line that begins with "needs:" says what must be put where. What is there is read, and must be right.
 
@@ -10,16 +12,18 @@ use counterpoint_policy::ModelConfig;
 use counterpoint_rollout::PromptSet as _;
 use counterpoint_verifier::Registry;
 
-use super::estimate::{Flow, Memory, spoken};
-use crate::cli::ConfigArgs;
+use super::calibrate::{Calibration, calibrate};
+use super::rates::{self, Given};
+use crate::cli::CheckArgs;
 use crate::config::{self, Config};
-use crate::data::{self, Files};
+use crate::data::{self, Files, Questions};
 use crate::error::Failure;
+use crate::flow::memory::{Fit, Machine, Memory, spoken};
 use crate::lora::refuse_adapter;
 
-pub(crate) fn run(args: &ConfigArgs, registry: &Registry) -> Result<(), Failure> {
-    let config = config::load(&args.config, &args.overrides, registry).map_err(Failure::usage)?;
-    let report = report(&config)?;
+pub(crate) fn run(args: &CheckArgs, registry: &Registry) -> Result<(), Failure> {
+    let config = config::load(&args.config.config, &args.config.overrides, registry).map_err(Failure::usage)?;
+    let report = report(&config, args, registry)?;
     match write!(std::io::stdout(), "{}\n{report}", config.to_toml()) {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Err(Failure::OutputClosed),
         other => other.map_err(|e| Failure::Failed(format!("stdout: {e}"))),
@@ -27,14 +31,35 @@ pub(crate) fn run(args: &ConfigArgs, registry: &Registry) -> Result<(), Failure>
 }
 
 /// Everything behind the resolved config: comments, so that the whole output is a config again.
-fn report(config: &Config) -> Result<String, Failure> {
+fn report(config: &Config, args: &CheckArgs, registry: &Registry) -> Result<String, Failure> {
     let mut out = flow(config);
     let mut needs = Vec::new();
     match model(config, &mut needs)? {
-        Some(model) => memory(config, &model, &mut out),
+        Some(model) => memory(config, &model, args.memory_gib, needs.is_empty(), &mut out)?,
         None => line(&mut out, format_args!("memory: known once the model's config.json is there")),
     }
-    questions(config, &mut out, &mut needs)?;
+    let questions = questions(config, &mut out, &mut needs)?;
+    for warning in questions.iter().flat_map(|questions| crate::flow::warnings(config, questions.len())) {
+        line(&mut out, format_args!("warning: {warning}"));
+    }
+    let given = Given::new(&args.rates)?;
+    match questions.filter(|_| args.calibrate && needs.is_empty()) {
+        Some(questions) => {
+            let Calibration { rates, notes } = calibrate(config, registry, questions, seconds(args)?)?;
+            for note in notes {
+                line(&mut out, format_args!("calibration: {note}"));
+            }
+            rates::say(config, &given.over(rates), &mut out);
+        }
+        None if args.calibrate => {
+            return Err(Failure::Usage(format!("--calibrate: needs all that a run needs: {}", needs.join("; "))));
+        }
+        None => {
+            if let Some(rates) = given.alone(config)? {
+                rates::say(config, &rates, &mut out);
+            }
+        }
+    }
     for need in &needs {
         line(&mut out, format_args!("needs: {need}"));
     }
@@ -45,26 +70,36 @@ fn report(config: &Config) -> Result<String, Failure> {
     Ok(out)
 }
 
-fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+fn seconds(args: &CheckArgs) -> Result<f64, Failure> {
+    if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
+        return Err(Failure::Usage(format!("--seconds: must be above 0 and at most 3600, got {}", args.seconds)));
+    }
+    Ok(args.seconds)
+}
+
+pub(super) fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "# {text}");
 }
 
 fn flow(config: &Config) -> String {
-    let flow = Flow::of(config);
-    let (b, k) = (config.feed.prompts_per_step, config.feed.answers_per_prompt);
-    let (eta, n) = (config.replay.max_staleness, config.weight_sync.every);
+    let (b, k) = (u64::from(config.feed.prompts_per_step), u64::from(config.feed.answers_per_prompt));
+    let (eta, n) = (u64::from(config.replay.max_staleness), config.weight_sync.every);
     let mut out = String::new();
     line(
         &mut out,
         format_args!("flow: B = {b} mixed groups per step, K = {k} answers per group, eta = {eta}, n = {n}"),
     );
+    let in_flight = (eta + 1).saturating_mul(b).min(config.replay.max_in_flight.unwrap_or(u64::MAX));
+    let answers = b * k;
     line(
         &mut out,
         format_args!(
-            "flow: at most {} groups in flight; {} answers and up to {} answer tokens trained per step, more sampled, since \
-             groups that are all right or all wrong teach nothing; {} publications of weights in {} steps",
-            flow.groups_in_flight, flow.answers_per_step, flow.tokens_per_step, flow.publications, config.run.max_steps
+            "flow: at most {in_flight} groups in flight; {answers} answers and up to {} answer tokens trained per step, more \
+             sampled, since groups that are all right or all wrong teach nothing; {} publications of weights in {} steps",
+            answers.saturating_mul(config.generator.max_new_tokens as u64),
+            config.run.max_steps / n.max(1),
+            config.run.max_steps
         ),
     );
     out
@@ -96,14 +131,33 @@ fn model(config: &Config, needs: &mut Vec<String>) -> Result<Option<ModelConfig>
     Ok(Some(model))
 }
 
-fn memory(config: &Config, model: &ModelConfig, out: &mut String) {
+/// `ready`: the weights are here, so the run is meant for this machine, and is refused if it cannot fit. `gib`: it is meant for
+/// a machine of that size.
+fn memory(
+    config: &Config,
+    model: &ModelConfig,
+    gib: Option<f64>,
+    ready: bool,
+    out: &mut String,
+) -> Result<(), Failure> {
     let memory = Memory::of(config, model);
     line(out, format_args!("memory: {} parameters, {:?}", model.parameters(), config.model.dtype));
-    for (what, bytes) in &memory.parts {
-        line(out, format_args!("memory: {:>10}  {what}", spoken(*bytes)));
+    for part in &memory.parts {
+        line(out, format_args!("memory: {:>10}  {}", spoken(part.bytes), part.what));
     }
-    let here = available().map(|bytes| format!("; {} of main memory are free on this machine", spoken(bytes)));
-    line(out, format_args!("memory: {:>10}  together{}", spoken(memory.total()), here.unwrap_or_default()));
+    let machine = match gib {
+        Some(gib) if gib > 0.0 && gib.is_finite() => Some(Machine::of_gib(gib)),
+        Some(gib) => return Err(Failure::Usage(format!("--memory-gib: must be above 0, got {gib}"))),
+        None => Machine::of_run(config),
+    };
+    let free = machine.map(|machine| format!("; {} of main memory are free", spoken(machine.free))).unwrap_or_default();
+    let (total, certain) = (spoken(memory.total()), spoken(memory.certain()));
+    line(out, format_args!("memory: {total:>10}  together, {certain} of it for certain{free}"));
+    match machine.map(|machine| memory.fit(machine)) {
+        Some(Fit::Exceeds(refusal)) if ready || gib.is_some() => return Err(Failure::Usage(refusal)),
+        Some(Fit::Exceeds(warning) | Fit::Close(warning)) => line(out, format_args!("warning: {warning}")),
+        Some(Fit::Fits) | None => {}
+    }
     let (prompt, new) = (config.generator.max_prompt_tokens, config.generator.max_new_tokens);
     let context = usize::try_from(model.max_positions).unwrap_or(usize::MAX);
     if prompt + new > context {
@@ -116,10 +170,11 @@ fn memory(config: &Config, model: &ModelConfig, out: &mut String) {
             ),
         );
     }
+    Ok(())
 }
 
 /// What the data are and how they become questions, file by file.
-fn questions(config: &Config, out: &mut String, needs: &mut Vec<String>) -> Result<(), Failure> {
+fn questions(config: &Config, out: &mut String, needs: &mut Vec<String>) -> Result<Option<Questions>, Failure> {
     let before = needs.len();
     for (key, files) in [("data.train", Some(&config.data.train)), ("data.eval", config.data.eval.as_ref())] {
         if let Some(missing) =
@@ -129,7 +184,7 @@ fn questions(config: &Config, out: &mut String, needs: &mut Vec<String>) -> Resu
         }
     }
     if needs.len() > before {
-        return Ok(());
+        return Ok(None);
     }
     let data = data::load(&config.data, &config.model.path, &config.model.chat_options()).map_err(Failure::usage)?;
     let parts = [("data.train", Some(&data.report)), ("data.eval", data.eval_report.as_ref())];
@@ -143,12 +198,5 @@ fn questions(config: &Config, out: &mut String, needs: &mut Vec<String>) -> Resu
     if let Some(held_out) = &data.held_out {
         line(out, format_args!("data: data.eval has {} questions", held_out.len()));
     }
-    Ok(())
-}
-
-/// Memory that new processes can use, as the kernel says.
-fn available() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let kib = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?.trim().strip_suffix("kB")?.trim();
-    kib.parse::<u64>().ok().map(|kib| kib * 1024)
+    Ok(Some(data.train))
 }

@@ -62,6 +62,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
         slots: sampling.slots,
         max_prompt_tokens: sampling.max_prompt_tokens,
         max_new_tokens: sampling.max_new_tokens,
+        max_time: None,
         temperature: sampling.temperature,
         filters: Filters {
             repetition_penalty: sampling.repetition_penalty,

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use counterpoint_learner::objective::ObjectiveName;
-use counterpoint_learner::{Additions, CheckpointStore, Learner, LearnerSetup, ObjectiveConfig};
-use counterpoint_policy::{Adapted, Kind, Tokenizer, device};
+use counterpoint_learner::{Additions, CheckpointStore, ObjectiveConfig};
+use counterpoint_policy::Tokenizer;
 use counterpoint_replay::feed::Feed;
 use counterpoint_rollout::contract::StepReport;
 use counterpoint_rollout::{
@@ -21,11 +21,12 @@ use counterpoint_rollout::{
 use counterpoint_verifier::Registry;
 use serde_json::json;
 
+use super::trainer;
 use crate::cli::SftArgs;
 use crate::config::{self, Config};
 use crate::data;
 use crate::error::Failure;
-use crate::lora::{adapted, refuse_adapter};
+use crate::lora::refuse_adapter;
 use crate::rundir::JsonLines;
 
 pub(crate) fn run(args: &SftArgs, registry: &Registry) -> Result<(), Failure> {
@@ -39,7 +40,8 @@ pub(crate) fn run(args: &SftArgs, registry: &Registry) -> Result<(), Failure> {
     let feed = Feed::new(&config.feed, config.run.seed, questions).map_err(Failure::usage)?;
     let tokenizer =
         Tokenizer::with_options(&config.model.path, &config.model.chat_options()).map_err(Failure::usage)?;
-    let mut learner = learner(&config)?;
+    let objective = ObjectiveConfig { name: ObjectiveName::Sft, ..config.objective.clone() };
+    let mut learner = trainer::learner(&config, objective, 1.0)?;
     let store = CheckpointStore::open(&args.out, &config.model.path, &config.checkpoint).map_err(Failure::failed)?;
     let mut metrics = JsonLines::open(&args.out.join("metrics.jsonl")).map_err(Failure::failed)?;
     let mut given =
@@ -58,34 +60,6 @@ pub(crate) fn run(args: &SftArgs, registry: &Registry) -> Result<(), Failure> {
     let written = store.save(&learner, &Additions::default()).map_err(Failure::failed)?;
     eprintln!("{} steps, {} answers too long; the model is {}", learner.version().0, given.skipped, written.display());
     Ok(())
-}
-
-fn learner(config: &Config) -> Result<Learner, Failure> {
-    let device = device::choose(&config.run.device).map_err(Failure::usage)?;
-    let (model, flat) =
-        counterpoint_policy::checkpoint::load(&config.model.path, Kind::Float, device).map_err(Failure::usage)?;
-    let model = Arc::new(model);
-    let lora = adapted(config, &model, || Ok(flat.shallow_clone()))?;
-    let reference = match config.objective.kl_coef != 0.0 {
-        true if lora.is_some() => Some(flat.shallow_clone()),
-        true => Some(flat.f_detach_copy().map_err(Failure::failed)?),
-        false => None,
-    };
-    let flat = lora.as_ref().map_or(Ok(flat), Adapted::initial).map_err(Failure::failed)?;
-    let objective = ObjectiveConfig { name: ObjectiveName::Sft, ..config.objective.clone() };
-    let setup = LearnerSetup {
-        model,
-        flat,
-        lora,
-        version: PolicyVersion(0),
-        optimizer: None,
-        config: config.learner.clone(),
-        objective,
-        temperature: 1.0,
-        total_steps: Some(config.run.max_steps),
-        reference,
-    };
-    Learner::new(setup).map_err(Failure::failed)
 }
 
 /// What of a step's report says something where nothing was sampled.

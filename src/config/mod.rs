@@ -89,7 +89,7 @@ impl Config {
         toml::to_string(self).unwrap_or_else(|e| format!("# could not be written as TOML: {e}\n"))
     }
 
-    /// Every problem of values and relations; each message starts with its key. `registry` knows the kinds of verifier.
+    /// Every problem of values and relations but those of [`Self::stalls`]; each message starts with its key. `registry` knows the kinds of verifier.
     pub fn problems(&self, registry: &Registry) -> Vec<String> {
         let mut errors = Vec::new();
         self.run.validate(&mut errors);
@@ -108,6 +108,14 @@ impl Config {
         self.checkpoint.validate(&mut errors);
         self.telemetry.validate(&mut errors);
         relations::validate(self, &mut errors);
+        errors
+    }
+
+    /// Why no step would ever be trained, though every setting is possible: each message starts with its key, and has the
+    /// numbers and what would flow.
+    pub fn stalls(&self) -> Vec<String> {
+        let mut errors = Vec::new();
+        relations::flow(self, &mut errors);
         errors
     }
 }
@@ -145,8 +153,21 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 /// The same for a text that stands in `file`.
 pub fn parse(file: &str, text: &str, overrides: &[String], registry: &Registry) -> Result<Config, ConfigError> {
     let (config, document) = typed(file, text, overrides)?;
-    gate(document.located(keyed(config.problems(registry))))?;
+    let problems = [config.problems(registry), config.stalls()].concat();
+    gate(document.located(keyed(problems)))?;
     Ok(config)
+}
+
+/// As [`load`], and lets pass what cannot flow, with the messages that would have refused it.
+pub fn load_forced(
+    path: &Path,
+    overrides: &[String],
+    registry: &Registry,
+) -> Result<(Config, Vec<String>), ConfigError> {
+    let (config, document) = typed(&path.display().to_string(), &read(path)?, overrides)?;
+    gate(document.located(keyed(config.problems(registry))))?;
+    let stalls = config.stalls();
+    Ok((config, document.located(keyed(stalls))))
 }
 
 /// Settings that a run recorded: keys and types are checked, values are not, since they were when the run began.

@@ -1,4 +1,7 @@
 //! Relations between settings of different sections; each section checks its own values.
+//!
+//! [`flow`] finds what cannot flow: settings each of which is possible, with which a run would wait for ever or teach nothing.
+//! Only these may be forced (`run --force`): such a run ends as stalled, and says what it waits for.
 
 use counterpoint_learner::WeightDecayGroups;
 
@@ -9,19 +12,7 @@ const MAX_GROUPS_IN_FLIGHT: u64 = 1_000_000;
 
 /// Pushes one message per relation that does not hold.
 pub(super) fn validate(config: &Config, errors: &mut Vec<String>) {
-    let (every, staleness) = (config.weight_sync.every, u64::from(config.replay.max_staleness));
-    // Admission lets out η + 1 batches per loaded version (positions up to (version + η + 1)·B). With n > η + 1 the learner
-    // has trained all of them before it publishes again: it would wait for groups that wait for a publication that waits
-    // for the learner.
-    if every > staleness + 1 {
-        errors.push(format!(
-            "weight_sync.every: {every} with replay.max_staleness = {staleness} cannot flow: one publication admits {} steps' \
-             worth of groups, and the next comes after {every}; lower it to {} or raise replay.max_staleness to {}",
-            staleness + 1,
-            staleness + 1,
-            every - 1,
-        ));
-    }
+    let staleness = u64::from(config.replay.max_staleness);
     let in_flight = u64::from(config.feed.prompts_per_step).saturating_mul(staleness + 1);
     if in_flight > MAX_GROUPS_IN_FLIGHT {
         errors.push(format!(
@@ -48,5 +39,36 @@ pub(super) fn validate(config: &Config, errors: &mut Vec<String>) {
         errors.push(
             "run.target_accuracy: needs evaluations: set data.eval to a JSONL file of held-out questions".to_owned(),
         );
+    }
+}
+
+/// Pushes one message, with the numbers and the key to change, per reason why no step would ever be trained.
+pub(super) fn flow(config: &Config, errors: &mut Vec<String>) {
+    let batch = u64::from(config.feed.prompts_per_step);
+    let (every, staleness) = (config.weight_sync.every, u64::from(config.replay.max_staleness));
+    // Admission lets out η + 1 batches per loaded version (positions up to (version + η + 1)·B). With n > η + 1 the learner
+    // has trained all of them before it publishes again: it would wait for groups that wait for a publication that waits
+    // for the learner.
+    if every > staleness + 1 {
+        errors.push(format!(
+            "weight_sync.every: {every} with replay.max_staleness = {staleness} cannot flow: one publication admits {} steps' \
+             worth of groups, and the next comes after {every}; lower it to {} or raise replay.max_staleness to {}",
+            staleness + 1,
+            staleness + 1,
+            every - 1,
+        ));
+    }
+    if let Some(limit) = config.replay.max_in_flight.filter(|&limit| limit < batch) {
+        errors.push(format!(
+            "replay.max_in_flight: {limit} with feed.prompts_per_step = {batch} cannot flow: a step needs {batch} mixed groups, and \
+             no more than {limit} would ever be there; raise it to at least {batch}, or leave it out"
+        ));
+    }
+    if config.feed.answers_per_prompt == 1 {
+        errors.push(format!(
+            "feed.answers_per_prompt: 1 cannot teach: objective.name = \"{}\" learns from groups whose scores differ, and those of \
+             one answer never do; raise it to at least 2",
+            config.objective.name
+        ));
     }
 }

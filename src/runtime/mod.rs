@@ -11,7 +11,7 @@ mod prepare;
 mod signals;
 mod stage;
 mod supervisor;
-mod threads;
+pub(crate) mod threads;
 
 use std::time::Duration;
 
@@ -25,8 +25,17 @@ use crate::console::Console;
 use crate::error::Failure;
 use crate::status::Phase;
 
-/// Runs `config` to its end, or to a signal. With `fresh`, what an earlier run left in the directory is removed.
-pub fn run(config: Config, registry: &Registry, fresh: bool, console: Console) -> Result<(), Failure> {
+/// How a run is started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Start {
+    /// What an earlier run left in the directory is removed.
+    pub fresh: bool,
+    /// A model that does not fit into memory is tried all the same.
+    pub force: bool,
+}
+
+/// Runs `config` to its end, or to a signal.
+pub fn run(config: Config, registry: &Registry, start: Start, console: Console) -> Result<(), Failure> {
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("actors")
@@ -34,7 +43,7 @@ pub fn run(config: Config, registry: &Registry, fresh: bool, console: Console) -
         .build()
         .map_err(|e| Failure::Failed(format!("the actors' threads did not start: {e}")))?;
     let outcome = tokio.block_on(async {
-        match prepare::prepare(config, registry, fresh)? {
+        match prepare::prepare(config, registry, start)? {
             Some(prepared) => conduct(prepared, console).await,
             None => Ok(()),
         }

@@ -12,6 +12,7 @@ use counterpoint_rollout::{PolicyVersion, PromptSet, telemetry};
 use counterpoint_verifier::Registry;
 use serde::de::DeserializeOwned;
 
+use super::Start;
 use super::books::{Books, Carried};
 use super::card::{self, Card, Evaluation};
 use super::cast::{Parts, cast};
@@ -20,6 +21,10 @@ use super::stage::Cast;
 use crate::config::Config;
 use crate::data;
 use crate::error::Failure;
+use crate::flow::{
+    self,
+    memory::{self, Fit},
+};
 use crate::http::{self, Bound, Exporter, Server};
 use crate::lora::{adapted, refuse_adapter};
 use crate::rundir::{EvalLine, Lengths, RunDir, RunDirError, RunStatus, fingerprint};
@@ -37,14 +42,18 @@ pub(crate) struct Prepared {
 }
 
 /// `None`: the run in this directory has what it was started for, and that was said. Must be called within a tokio runtime.
-pub(crate) fn prepare(config: Config, registry: &Registry, fresh: bool) -> Result<Option<Prepared>, Failure> {
+pub(crate) fn prepare(config: Config, registry: &Registry, start: Start) -> Result<Option<Prepared>, Failure> {
     let verifier = registry.build(&config.verifier).map_err(Failure::usage)?;
     let start_verifier = registry.actor(&config.verifier).map_err(Failure::usage)?;
     let bound = config.telemetry.enabled.then(|| http::bind(&config.telemetry)).transpose().map_err(Failure::usage)?;
-    require_model(&config.model.path)?;
+    refuse_adapter(&config.model.path)?;
+    fits(&config, start.force)?;
     let data = data::load(&config.data, &config.model.path, &config.model.chat_options()).map_err(Failure::usage)?;
     for line in data.report.lines().into_iter().chain(data.eval_report.iter().flat_map(data::Report::lines)) {
         tracing::info!("data: {line}");
+    }
+    for warning in flow::warnings(&config, data.train.len()) {
+        tracing::warn!("{warning}");
     }
     // The evaluator holds its questions; of a larger set it asks the first `eval.limit`.
     let limit = config.eval.limit.unwrap_or(usize::MAX);
@@ -58,7 +67,7 @@ pub(crate) fn prepare(config: Config, registry: &Registry, fresh: bool) -> Resul
     let card = Card::new(&config, &questions);
     let prompts = Arc::new(data.train);
     let inputs = fingerprint(&config).map_err(of_directory)?;
-    let dir = RunDir::open(&config, &inputs, fresh).map_err(of_directory)?;
+    let dir = RunDir::open(&config, &inputs, start.fresh).map_err(of_directory)?;
     if finished(&config, &dir) {
         println!(
             "the run in {} has finished; --fresh starts over, a larger run.max_steps goes on",
@@ -119,10 +128,15 @@ fn materials(config: &Config, dir: &RunDir) -> Result<Materials, Failure> {
     Ok(Materials { tokenizer, store, resumed: Resumed::from(loaded, config, device)? })
 }
 
-/// A directory that is no model gets its clear line before anything is created.
-fn require_model(dir: &Path) -> Result<(), Failure> {
-    refuse_adapter(dir)?;
-    counterpoint_policy::ModelConfig::from_dir(dir).map(drop).map_err(|e| Failure::usage(e).context("model.path"))
+/// A directory that is no model, or one too large for this machine, gets its clear line before anything is created.
+fn fits(config: &Config, force: bool) -> Result<(), Failure> {
+    match memory::judge(config)? {
+        Fit::Fits => {}
+        Fit::Close(warning) => tracing::warn!("{warning}"),
+        Fit::Exceeds(refusal) if force => tracing::warn!("forced: {refusal}"),
+        Fit::Exceeds(refusal) => return Err(Failure::Usage(refusal)),
+    }
+    Ok(())
 }
 
 fn of_directory(error: RunDirError) -> Failure {

@@ -279,9 +279,9 @@ impl Stage {
             Ok(()) => ask::answer(answer, "the replay actor's state", Duration::from_secs(5)).await,
             Err(error) => Err(error),
         };
-        match status.map(|status| serde_json::to_string(&status)) {
-            Ok(Ok(status)) => format!("the replay actor's state: {status}"),
-            Ok(Err(error)) => error.to_string(),
+        match status.map(|status| (serde_json::to_string(&status), status.waits_for)) {
+            Ok((Ok(status), waits_for)) => format!("it waits for {waits_for}; the replay actor's state: {status}"),
+            Ok((Err(error), waits_for)) => format!("it waits for {waits_for}; {error}"),
             Err(error) => error,
         }
     }

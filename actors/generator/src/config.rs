@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use counterpoint_policy::{Threads, Tokenizer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,11 @@ pub struct GeneratorConfig {
     /// Tokens after which an answer is cut off. Default: 128.
     #[serde(alias = "max_completion_length")]
     pub max_new_tokens: usize,
+    /// Seconds of an engine's own work, evaluation pauses not counted, after which an answer is cut off with the token that it
+    /// has just got, as if it had reached `max_new_tokens`. Where answers end then depends on the machine: two runs are no
+    /// longer the same, not even without staleness. Default: none given, no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_seconds: Option<f64>,
     /// Tokens beyond which a prompt is not sampled but dropped (`too_long`). Default: 512.
     pub max_prompt_tokens: usize,
     /// Answers that one generator samples at the same time; bounds the memory of its cache. Default: 256.
@@ -37,6 +44,7 @@ impl Default for GeneratorConfig {
             count: 1,
             temperature: 1.0,
             max_new_tokens: 128,
+            max_seconds: None,
             max_prompt_tokens: 512,
             slots: 256,
             threads: Threads::AUTO,
@@ -62,6 +70,9 @@ impl GeneratorConfig {
         if !(self.temperature > 0.0 && self.temperature.is_finite()) {
             errors.push(format!("generator.temperature: must be > 0, got {}", self.temperature));
         }
+        if let Some(seconds) = self.max_seconds.filter(|seconds| !(*seconds > 0.0 && *seconds <= 1e9)) {
+            errors.push(format!("generator.max_seconds: must be above 0 and at most 1e9, got {seconds}"));
+        }
         check_stop("generator.stop", &self.stop, errors);
     }
 
@@ -71,6 +82,7 @@ impl GeneratorConfig {
             slots: self.slots,
             max_prompt_tokens: self.max_prompt_tokens,
             max_new_tokens: self.max_new_tokens,
+            max_time: self.max_seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
             temperature: self.temperature,
             filters: Filters::default(),
             on_swap: self.on_swap,
@@ -181,6 +193,7 @@ impl EvalConfig {
     pub fn engine_options(&self, generator: &GeneratorConfig, tokenizer: &Tokenizer) -> EngineOptions {
         EngineOptions {
             max_new_tokens: self.max_new_tokens.unwrap_or(generator.max_new_tokens),
+            max_time: None,
             temperature: self.temperature,
             filters: self.filters(),
             stop: self.stop.clone().unwrap_or_else(|| generator.stop.clone()),
@@ -201,7 +214,8 @@ mod tests {
         EvalConfig::default().validate(&mut errors);
         assert_eq!(errors, Vec::<String>::new());
 
-        GeneratorConfig { count: 0, temperature: 0.0, slots: 0, ..Default::default() }.validate(&mut errors);
+        GeneratorConfig { count: 0, temperature: 0.0, slots: 0, max_seconds: Some(0.0), ..Default::default() }
+            .validate(&mut errors);
         EvalConfig { samples: 0, temperature: f64::NAN, limit: Some(0), timeout_seconds: 0.0, ..Default::default() }
             .validate(&mut errors);
         let keys: Vec<&str> = errors.iter().filter_map(|e| e.split(':').next()).collect();
@@ -209,6 +223,7 @@ mod tests {
             "generator.count",
             "generator.slots",
             "generator.temperature",
+            "generator.max_seconds",
             "eval.samples",
             "eval.temperature",
             "eval.limit",

@@ -2,7 +2,8 @@
 //!
 //! A step swaps the weights if new ones are due, decodes one token for every running sequence, then gives the slots that
 //! fell free to waiting ones, prefills their prompts and draws their first token. So a slot is never empty for a whole step
-//! while something may start. All work is a function of tokens and of the order of calls, never of time.
+//! while something may start. All work is a function of tokens and of the order of calls, and of time only where answers have
+//! a time limit ([`EngineOptions::max_time`]): it counts the time spent in steps, so that a frozen engine's answers do not age.
 //!
 //! Limits: one temperature per engine; one thread (an engine is `Send`, not shared); requests are served in the order of
 //! their submission, and one that waits for newer weights holds back those behind it.
@@ -10,6 +11,7 @@
 use std::sync::Arc;
 
 use counterpoint_policy::{Snapshot, Tensor, Transformer};
+use counterpoint_rollout::clock::Stopwatch;
 use counterpoint_rollout::{DropReason, GroupId, PolicyVersion};
 
 use crate::kv::{KvStore, Prefix};
@@ -59,7 +61,8 @@ impl Engine {
         let store = KvStore::new(config, options.slots, positions, kind, device)?;
         let stop = StopStrings::new(&options.stop);
         let schedule =
-            Schedule::new(options.slots, options.max_new_tokens, options.eos_tokens.clone(), stop, detokenize);
+            Schedule::new(options.slots, options.max_new_tokens, options.eos_tokens.clone(), stop, detokenize)
+                .with_max_time(options.max_time);
         Ok(Self {
             options,
             transformer,
@@ -156,10 +159,14 @@ impl Engine {
     /// One decode step: see the module.
     pub fn step(&mut self) -> Result<Vec<Event>, GeneratorError> {
         let _inference = tch::no_grad_guard();
+        let watch = self.options.max_time.map(|_| Stopwatch::start());
         self.swap_if_due();
         self.decode()?;
         if self.pending.is_none() {
             self.admit()?;
+        }
+        if let Some(watch) = watch {
+            self.schedule.pass(watch.elapsed());
         }
         Ok(std::mem::take(&mut self.events))
     }

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use counterpoint_policy::{PolicyError, Tokenizer};
 use counterpoint_rollout::{Completion, DropReason, GroupId, NoiseKey, PolicyVersion, Prompt, Purpose};
@@ -107,6 +108,8 @@ pub struct EngineOptions {
     pub max_prompt_tokens: usize,
     /// An answer that reaches this many tokens is cut off, at least one.
     pub max_new_tokens: usize,
+    /// An answer that the engine has worked on for so long is cut off at the next step, `Length` as the reason; `None`: never.
+    pub max_time: Option<Duration>,
     /// Logits are divided by this; 0 takes the likeliest token.
     pub temperature: f64,
     /// What else reshapes the distribution; none for training.

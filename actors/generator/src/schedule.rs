@@ -3,9 +3,11 @@
 //! Requests are served first in, first out. The head of the queue may be admitted in part, when it has more answers than
 //! there are free slots; a head that waits for newer weights holds back all behind it, so the order in which groups start
 //! is the order in which they were submitted, whatever the weights do. Everything here is a function of what was submitted,
-//! cancelled and drawn: time has no say, so two runs that draw the same tokens lay out their batches alike.
+//! cancelled and drawn: time has no say, so two runs that draw the same tokens lay out their batches alike. The one exception is
+//! asked for: with a time limit, which [`Schedule::pass`] is told of, an answer ends early.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use counterpoint_rollout::{
     Completion, FinishReason, GroupId, NoiseKey, PolicyVersion, check_invariant, invariant::Invariant,
@@ -18,6 +20,9 @@ use crate::{Detokenize, Drawn, GeneratorError, Request, Sampled};
 pub(crate) struct Schedule {
     capacity: usize,
     max_new_tokens: usize,
+    max_time: Option<Duration>,
+    /// Time that has passed in steps.
+    now: Duration,
     eos_tokens: Vec<u32>,
     stop: StopStrings,
     detokenize: Detokenize,
@@ -40,6 +45,8 @@ struct Sequence {
     group: GroupId,
     sample: usize,
     noise: NoiseKey,
+    /// The time when it got its slot.
+    begun: Duration,
     /// Tokens drawn so far.
     drawn: usize,
     /// The newest of them: what the next decode step is fed.
@@ -74,7 +81,18 @@ impl Schedule {
         detokenize: Detokenize,
     ) -> Self {
         let (waiting, slots, groups) = (VecDeque::new(), Vec::with_capacity(capacity), HashMap::new());
-        Self { capacity, max_new_tokens, eos_tokens, stop, detokenize, waiting, slots, groups }
+        let (max_time, now) = (None, Duration::ZERO);
+        Self { capacity, max_new_tokens, max_time, now, eos_tokens, stop, detokenize, waiting, slots, groups }
+    }
+
+    /// Answers end with the first token that they get after so much time.
+    pub(crate) fn with_max_time(self, max_time: Option<Duration>) -> Self {
+        Self { max_time, ..self }
+    }
+
+    /// So much time has passed.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.now = self.now.saturating_add(time);
     }
 
     /// Appends a request to the queue.
@@ -178,7 +196,8 @@ impl Schedule {
             let slots: Vec<usize> = free.by_ref().take(head.noise.len() - head.next).collect();
             for &slot in &slots {
                 let (sample, noise) = (head.next, head.noise[head.next]);
-                let sequence = Sequence { group, sample, noise, drawn: 0, newest: 0, watch: Watch::default() };
+                let (begun, watch) = (self.now, Watch::default());
+                let sequence = Sequence { group, sample, noise, begun, drawn: 0, newest: 0, watch };
                 if slot == self.slots.len() {
                     self.slots.push(Some(sequence));
                 } else {
@@ -229,7 +248,8 @@ impl Schedule {
             self.stop.cut(&mut sequence.watch, &completion.tokens, &self.detokenize)
         };
         let stopped = stopped || cut.is_some();
-        if !stopped && sequence.drawn < self.max_new_tokens {
+        let late = self.max_time.is_some_and(|limit| self.now.saturating_sub(sequence.begun) >= limit);
+        if !stopped && !late && sequence.drawn < self.max_new_tokens {
             return None;
         }
         completion.finish = if stopped { FinishReason::Stop } else { FinishReason::Length };

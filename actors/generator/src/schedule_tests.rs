@@ -84,6 +84,23 @@ fn an_answer_ends_with_a_stop_string_which_its_text_lacks_and_its_tokens_keep() 
 }
 
 #[test]
+fn an_answer_ends_with_the_first_token_after_its_time_and_one_that_began_later_goes_on() {
+    let mut schedule = schedule(1).with_max_time(Some(Duration::from_secs(3)));
+    schedule.submit(request(0, 2, 0)).unwrap();
+    schedule.admit(PolicyVersion(0));
+    schedule.pass(Duration::from_secs(2));
+    assert!(draw_all(&mut schedule, 0, |_| 5).is_empty());
+    schedule.pass(Duration::from_secs(1));
+    assert!(draw_all(&mut schedule, 0, |_| 6).is_empty(), "the other answer is not sampled yet");
+    schedule.admit(PolicyVersion(0));
+    schedule.pass(Duration::from_secs(2));
+    let done: Vec<Sampled> = [7, 8, EOS].iter().flat_map(|&token| draw_all(&mut schedule, 0, |_| token)).collect();
+    let [late, in_time] = &done[0].completions[..] else { panic!("{done:?}") };
+    assert_eq!((late.finish, &late.tokens[..]), (FinishReason::Length, &[5, 6][..]));
+    assert_eq!((in_time.finish, &in_time.tokens[..]), (FinishReason::Stop, &[7, 8, EOS][..]));
+}
+
+#[test]
 fn nonsense_is_refused_by_name() {
     let mut schedule = schedule(2);
     schedule.submit(request(0, 1, 0)).unwrap();

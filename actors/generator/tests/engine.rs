@@ -4,6 +4,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::*;
 use counterpoint_generator::{EngineOptions, Event, Filters, GeneratorError, OnSwap, Sampled};
@@ -260,4 +261,16 @@ fn weights_that_are_not_finite_or_of_another_model_are_named() {
     engine.submit(request(0, &[3, 4], 1)).unwrap();
     let error = engine.step().unwrap_err();
     assert!(matches!(error, GeneratorError::NotFinite { version: PolicyVersion(3) }), "{error}");
+}
+
+#[test]
+fn an_engine_with_no_time_for_answers_ends_each_with_the_token_after_its_first() {
+    let snapshot = snapshot(&model(true), 0);
+    let options = EngineOptions { max_time: Some(Duration::from_nanos(1)), ..never_stopping(OnSwap::Keep) };
+    let mut engine = engine(snapshot, options);
+    engine.submit(request(0, &[2, 3], 3)).unwrap();
+    let (finished, _) = run(&mut engine);
+    let lengths: Vec<usize> = tokens(&finished[0]).iter().map(Vec::len).collect();
+    assert_eq!(lengths, [2, 2, 2], "the first is drawn in the step in which it begins");
+    assert!(finished[0].completions.iter().all(|answer| answer.finish == FinishReason::Length));
 }

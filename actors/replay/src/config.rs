@@ -30,16 +30,14 @@ impl Default for FeedConfig {
 }
 
 impl FeedConfig {
-    /// Pushes one message per value that cannot work.
+    /// Pushes one message per value that cannot work. That one answer per prompt teaches nothing is left to whoever looks at the
+    /// flow as a whole: such a run starts, and ends with a clear word.
     pub fn validate(&self, errors: &mut Vec<String>) {
         if self.prompts_per_step == 0 {
             errors.push("feed.prompts_per_step: must be at least 1, got 0".into());
         }
-        if self.answers_per_prompt < 2 {
-            errors.push(format!(
-                "feed.answers_per_prompt: must be at least 2, since only groups with unequal scores teach, got {}",
-                self.answers_per_prompt
-            ));
+        if self.answers_per_prompt == 0 {
+            errors.push("feed.answers_per_prompt: must be at least 2, got 0".into());
         }
         if self.epochs == Some(0) {
             errors
@@ -79,6 +77,11 @@ pub struct ReplayConfig {
     pub max_staleness: u32,
     /// What to do about groups that hold a full batch up: `wait` (default) or `drop`.
     pub on_straggler: OnStraggler,
+    /// Most groups in flight: leased, generating, being verified, ready or with the learner. Bounds the memory of a long buffer;
+    /// at least `feed.prompts_per_step`, or no batch would ever be full. Default: none given, what admission allows,
+    /// (max_staleness + 1) * prompts_per_step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_in_flight: Option<u64>,
     /// Seconds from a lease until its group must be generated; then the group is dropped as lost. Default 600.
     pub lease_deadline_seconds: f64,
     /// r: how often a group with a void verdict, or whose verdicts were lost, is judged again. Default 1.
@@ -95,6 +98,7 @@ impl Default for ReplayConfig {
         Self {
             max_staleness: 4,
             on_straggler: OnStraggler::Wait,
+            max_in_flight: None,
             lease_deadline_seconds: 600.0,
             void_retries: 1,
             on_void: OnVoid::Drop,
@@ -111,6 +115,9 @@ impl ReplayConfig {
             errors.push(format!(
                 "replay.lease_deadline_seconds: must be a finite number of seconds above 0, got {seconds}"
             ));
+        }
+        if self.max_in_flight == Some(0) {
+            errors.push("replay.max_in_flight: must be at least 1, or left out, got 0".into());
         }
         if !(self.max_void_share > 0.0 && self.max_void_share <= 1.0) {
             errors.push(format!("replay.max_void_share: must be above 0 and at most 1, got {}", self.max_void_share));
@@ -137,8 +144,13 @@ mod tests {
 
     #[test]
     fn every_bad_value_is_named_with_its_key() {
-        let feed = FeedConfig { prompts_per_step: 0, answers_per_prompt: 1, epochs: Some(0), ..FeedConfig::default() };
-        let replay = ReplayConfig { lease_deadline_seconds: f64::NAN, max_void_share: 1.5, ..ReplayConfig::default() };
+        let feed = FeedConfig { prompts_per_step: 0, answers_per_prompt: 0, epochs: Some(0), ..FeedConfig::default() };
+        let replay = ReplayConfig {
+            lease_deadline_seconds: f64::NAN,
+            max_in_flight: Some(0),
+            max_void_share: 1.5,
+            ..ReplayConfig::default()
+        };
         let mut errors = Vec::new();
         feed.validate(&mut errors);
         replay.validate(&mut errors);
@@ -150,6 +162,7 @@ mod tests {
                 "feed.answers_per_prompt",
                 "feed.epochs",
                 "replay.lease_deadline_seconds",
+                "replay.max_in_flight",
                 "replay.max_void_share"
             ]
         );

@@ -38,7 +38,7 @@ impl Outcome {
                 OnVoid::RateRest if scored.mixed() => Self::MixedRest,
                 OnVoid::RateRest | OnVoid::Drop => Self::Void,
             },
-            // A group without answers cannot be: K is at least 2.
+            // A group without answers cannot be: K is at least 1.
             None => Self::Void,
             Some(_) if scored.mixed() => Self::Mixed,
             Some(rate) if rate >= 1.0 => Self::AllRight,

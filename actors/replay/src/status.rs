@@ -36,6 +36,8 @@ pub struct ReplayStatus {
     pub next_deadline_seconds: Option<f64>,
     /// The last deadline that passed: what was waited for, and which groups.
     pub last_missed_deadline: Option<String>,
+    /// What the run waits for, and what keeps it from coming, in words.
+    pub waits_for: String,
 }
 
 /// One generator, as the replay actor sees it.

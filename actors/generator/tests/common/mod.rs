@@ -55,6 +55,7 @@ pub(crate) fn options(slots: usize, temperature: f64, on_swap: OnSwap) -> Engine
         slots,
         max_prompt_tokens: 80,
         max_new_tokens: 12,
+        max_time: None,
         temperature,
         filters: Filters::default(),
         on_swap,

@@ -43,7 +43,7 @@ impl ReplayCore {
             let Some(&generator) = dealt.next() else { return };
             self.issue_pending(now, group, generator, plan);
         }
-        while !resumed && self.admission.admits(self.position(), self.completed) {
+        while !resumed && self.has_room() && self.admission.admits(self.position(), self.completed) {
             let Some(&generator) = dealt.next() else { return };
             if !self.issue_next(now, generator, plan) {
                 return;
@@ -59,13 +59,19 @@ impl ReplayCore {
             let Some(generator) = self.generators.pick(flight.lease.min_version) else { return };
             self.issue_pending(now, group, generator, plan);
         }
-        while self.admission.admits(self.position(), self.completed) {
+        while self.has_room() && self.admission.admits(self.position(), self.completed) {
             let min_version = self.admission.min_version(self.position());
             let Some(generator) = self.generators.pick(min_version) else { return };
             if !self.issue_next(now, generator, plan) {
                 return;
             }
         }
+    }
+
+    /// Whether `replay.max_in_flight` allows one more group. With a limit of at least B nothing can starve: either the learner has
+    /// a batch, and its step makes room, or everything in flight is in no batch, and once that is ready it holds a batch.
+    pub(super) fn has_room(&self) -> bool {
+        self.config.replay.max_in_flight.is_none_or(|limit| self.in_flight() < limit)
     }
 
     /// N, the position of the next lease.

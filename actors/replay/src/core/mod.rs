@@ -8,6 +8,7 @@
 //! * `flow`: what generators report, and how a group leaves.
 //! * `judge`: verification, its retries, and what becomes of a judged group.
 //! * `close`: batches, stragglers, trained steps and the end of the run.
+//! * `wait`: what the run waits for, in words.
 //!
 //! Waits that the core owns, each with a deadline: a lease until it is generated, a cancellation until the generator has
 //! answered, a verification until its verdicts are there. The learner's step is watched by whoever supervises the learner.
@@ -16,6 +17,7 @@ mod close;
 mod flow;
 mod issue;
 mod judge;
+mod wait;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -272,7 +274,7 @@ impl ReplayCore {
             max_steps: self.config.max_steps,
             groups,
             buffer_groups: self.buffer.ready_len() as u64,
-            capacity_groups: self.admission.capacity(),
+            capacity_groups: self.capacity(),
             batches_with_learner: self.hands.len() as u64,
             totals: self.totals(),
             epoch: self.feed.epoch(),
@@ -281,7 +283,18 @@ impl ReplayCore {
             held: self.deadlines.is_held(),
             next_deadline_seconds: self.next_deadline().map(|at| at.saturating_sub(now).as_secs_f64()),
             last_missed_deadline: self.last_missed_deadline.clone(),
+            waits_for: self.waits_for(),
         }
+    }
+
+    /// Groups in flight.
+    fn in_flight(&self) -> u64 {
+        self.ledger.in_states().iter().sum()
+    }
+
+    /// The most groups that may be in flight.
+    fn capacity(&self) -> u64 {
+        self.admission.capacity().min(self.config.replay.max_in_flight.unwrap_or(u64::MAX))
     }
 
     /// Sets the gauges. Cheap, but once per message is enough.
@@ -290,7 +303,7 @@ impl ReplayCore {
         for ((_, label), count) in STATES.iter().zip(counts) {
             telemetry::groups_in_state(label, count as usize);
         }
-        telemetry::buffer(self.buffer.ready_len(), self.admission.capacity());
+        telemetry::buffer(self.buffer.ready_len(), self.capacity());
         telemetry::mailbox_depth("replay_generator", counts[0] as usize);
     }
 
@@ -302,7 +315,7 @@ impl ReplayCore {
             self.notice_end(out);
         }
         check_invariant!(Invariant::LedgerBalances, self.ledger.balance(), "{:?}", self.ledger.totals());
-        let (in_flight, capacity) = (self.ledger.in_states().iter().sum::<u64>(), self.admission.capacity());
+        let (in_flight, capacity) = (self.in_flight(), self.admission.capacity());
         check_invariant!(Invariant::Admission, in_flight <= capacity, "{in_flight} groups in flight, not {capacity}");
     }
 

@@ -125,6 +125,28 @@ impl World {
         if self.held && self.throw(10) == 0 {
             return self.release();
         }
+        let possible = self.possible();
+        if possible.is_empty() {
+            return self.nothing_happens();
+        }
+        let (event, whom) = possible[self.throw(possible.len())];
+        event(self, whom);
+    }
+
+    /// Goes on until nothing can happen any more, and returns what the core says it waits for.
+    pub fn stand_still(&mut self) -> String {
+        for _ in 0..10_000 {
+            assert_eq!(self.end, None, "this run was not to end");
+            if self.possible().is_empty() {
+                return self.core.status(self.now).waits_for;
+            }
+            self.step();
+            self.check();
+        }
+        panic!("it still moves: {:?}", self.core.status(self.now));
+    }
+
+    fn possible(&self) -> Vec<(Happening, usize)> {
         let mut possible: Vec<(Happening, usize)> = Vec::new();
         for (g, generator) in self.generators.iter().enumerate() {
             if generator.leased.iter().any(|l| l.min_version.0 <= generator.loaded) {
@@ -149,11 +171,7 @@ impl World {
         if !self.unheard.is_empty() {
             possible.push((Self::hear, 0));
         }
-        if possible.is_empty() {
-            return self.nothing_happens();
-        }
-        let (event, whom) = possible[self.throw(possible.len())];
-        event(self, whom);
+        possible
     }
 
     /// Only a pause or a short back-off may be waited for: anything else is a deadlock.
@@ -321,6 +339,7 @@ impl World {
         let totals = self.core.totals();
         assert_eq!(totals.trained, self.oracle.trained_total());
         assert!(totals.in_flight <= u64::from(self.spec.staleness + 1) * u64::from(self.spec.batch));
+        assert!(self.spec.max_in_flight.is_none_or(|limit| totals.in_flight <= limit), "{totals:?}");
         if self.spec.straggler == OnStraggler::Wait {
             let aged = [DropReason::Straggler, DropReason::Stale];
             assert!(aged.iter().all(|reason| !totals.dropped.contains_key(reason)), "{totals:?}");

@@ -24,6 +24,7 @@ pub struct Spec {
     pub windows: Vec<usize>,
     pub credits: usize,
     pub straggler: OnStraggler,
+    pub max_in_flight: Option<u64>,
     pub max_attempts: u32,
     pub unmixed_percent: u64,
     pub void_percent: u64,
@@ -49,6 +50,7 @@ impl Spec {
             replay: ReplayConfig {
                 max_staleness: self.staleness,
                 on_straggler: self.straggler,
+                max_in_flight: self.max_in_flight,
                 // So long that a wait for it is told from every other.
                 lease_deadline_seconds: 1e6,
                 max_void_share: 1.0,

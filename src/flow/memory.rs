@@ -1,0 +1,272 @@
+//! What memory a run needs, from its config and the model's config.json alone, and whether this machine has it.
+//!
+//! With P parameters of e bytes, a run holds for certain the learner's weights (P·e), their gradients (P·e), AdamW's two moments
+//! (2·P·e) and the weights last published (P·e); with `objective.kl_coef` also those of the reference (P·e). With an adapter (`[lora]`) only the adapter has gradients and
+//! moments, and the frozen model is the reference. What comes on top
+//! depends on the answers: a second published copy while weights are swapped (P·e), the KV caches, at most slots · longest sequence ·
+//! 2 · layers · kv_heads · head_dim · e, and the activations and logits of a micro-batch, which are counted from the shapes that
+//! backward keeps and are right to some ten percent. The memory of libtorch itself, of the data and of the allocator's slack
+//! is in none of it. So what is certain and does not fit is refused, and the sum within a tenth of what is free is warned of.
+
+use std::path::Path;
+
+use counterpoint_learner::HEAD_CHUNK;
+use counterpoint_policy::{Device, LoraLayout, ModelConfig, Publish, device};
+
+use crate::config::Config;
+use crate::error::Failure;
+
+/// Share of the free memory above which a run is warned.
+const CLOSE: f64 = 0.9;
+
+/// What holds memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// In words.
+    pub(crate) what: &'static str,
+    /// At most.
+    pub(crate) bytes: u64,
+    /// Of these, what every run holds from its first step to its end.
+    pub(crate) certain: u64,
+}
+
+/// The estimate, in the order of the report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Memory {
+    pub(crate) parts: Vec<Part>,
+}
+
+/// Main memory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Machine {
+    /// All of it, or what the control group allows.
+    pub(crate) total: u64,
+    /// What new processes can have of it now.
+    pub(crate) free: u64,
+}
+
+impl Memory {
+    /// The estimate for a model of this shape.
+    pub(crate) fn of(config: &Config, model: &ModelConfig) -> Self {
+        let bytes = config.model.dtype.bytes();
+        let weights = size(model.parameters()).saturating_mul(bytes);
+        let generators = u64::from(config.generator.count);
+        let context = (config.generator.max_prompt_tokens + config.generator.max_new_tokens) as u64;
+        let cached = context.min(size(model.max_positions));
+        let cache_per_token = size(model.kv_bytes_per_token(1)).saturating_mul(bytes);
+        let evaluators = u64::from(config.data.holds_out());
+        let slots = (config.generator.slots as u64).saturating_mul(generators + evaluators);
+        let certain = |what, bytes| Part { what, bytes, certain: bytes };
+        let possible = |what, bytes| Part { what, bytes, certain: 0 };
+        let mut parts = Vec::new();
+        // Beside an adapter the frozen model is the reference.
+        let adapter = adapter(config, model).map(|numel| numel.saturating_mul(bytes));
+        if config.objective.kl_coef > 0.0 && adapter.is_none() {
+            parts.push(certain("weights of the reference (objective.kl_coef)", weights));
+        }
+        let trained = adapter.unwrap_or(weights);
+        parts.push(certain("weights of the learner", weights));
+        parts.extend(adapter.map(|adapter| certain("adapter", adapter)));
+        let separate = adapter.is_some() && config.lora.publish == Publish::Separate;
+        let published = if separate { trained } else { weights };
+        parts.extend([
+            certain("gradients", trained),
+            certain("optimiser (AdamW, two moments)", trained.saturating_mul(2)),
+            // Generators of one process share an immutable snapshot; a second one exists while a swap is under way.
+            certain("published weights in use", published),
+            possible("published weights arriving", published),
+            possible("KV caches with every slot full", slots.saturating_mul(cached).saturating_mul(cache_per_token)),
+            possible("activations of one micro-batch", activations(config, model).saturating_mul(bytes)),
+            possible("logits of one chunk and what is made of them", logits(config, model).saturating_mul(3 * bytes)),
+        ]);
+        Self { parts }
+    }
+
+    /// All parts together.
+    pub(crate) fn total(&self) -> u64 {
+        self.parts.iter().fold(0, |sum, part| sum.saturating_add(part.bytes))
+    }
+
+    /// What is certain of it.
+    pub(crate) fn certain(&self) -> u64 {
+        self.parts.iter().fold(0, |sum, part| sum.saturating_add(part.certain))
+    }
+
+    /// Whether this machine has it.
+    pub(crate) fn fit(&self, machine: Machine) -> Fit {
+        let (certain, total) = (self.certain(), self.total());
+        if certain > machine.total {
+            return Fit::Exceeds(format!(
+                "model.path: does not fit: weights, gradients, optimiser and published weights alone take {}, the machine has {}; \
+                 choose a smaller model or a larger machine",
+                spoken(certain),
+                spoken(machine.total)
+            ));
+        }
+        if total as f64 > CLOSE * machine.free as f64 {
+            return Fit::Close(format!(
+                "memory: up to {} are needed and {} are free; lower learner.micro_batch_tokens, generator.slots or \
+                 generator.max_new_tokens if it does not fit",
+                spoken(total),
+                spoken(machine.free)
+            ));
+        }
+        Fit::Fits
+    }
+}
+
+impl Machine {
+    /// This one, if the kernel says.
+    pub(crate) fn here() -> Option<Self> {
+        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+        let group = group_limit().unwrap_or(u64::MAX);
+        Some(Self { total: field(&text, "MemTotal")?.min(group), free: field(&text, "MemAvailable")?.min(group) })
+    }
+
+    /// One with so many GiB, all of them free.
+    pub(crate) fn of_gib(gib: f64) -> Self {
+        // Saturates, as casts of floats do.
+        let bytes = (gib * f64::from(1 << 30)) as u64;
+        Self { total: bytes, free: bytes }
+    }
+
+    /// The machine whose main memory bounds this run: none where the model is on a GPU, whose memory is not known here.
+    pub(crate) fn of_run(config: &Config) -> Option<Self> {
+        match device::choose(&config.run.device) {
+            Ok(Device::Cpu) => Self::here(),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a run fits into a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fit {
+    /// With room to spare, as far as is known.
+    Fits,
+    /// Within a tenth of what is free, or above it.
+    Close(String),
+    /// It cannot: why, and what to change.
+    Exceeds(String),
+}
+
+/// Whether the config's model can be trained on this machine; the model's directory must be there.
+pub(crate) fn judge(config: &Config) -> Result<Fit, Failure> {
+    let model = ModelConfig::from_dir(&config.model.path).map_err(|e| Failure::usage(e).context("model.path"))?;
+    Ok(Machine::of_run(config).map_or(Fit::Fits, |machine| Memory::of(config, &model).fit(machine)))
+}
+
+/// A line of /proc/meminfo, in bytes.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib.saturating_mul(1024))
+}
+
+/// The memory limit of this process's control group (version 2), if it has one.
+fn group_limit() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let limit = std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(own).join("memory.max")).ok()?;
+    limit.trim().parse().ok() // "max" is none
+}
+
+/// Elements of the adapter, if one is trained. One that cannot be is refused when the run begins.
+fn adapter(config: &Config, model: &ModelConfig) -> Option<u64> {
+    let layout = config.lora.enabled().then(|| LoraLayout::new(model, &config.lora).ok())?;
+    layout.map(|layout| size(layout.numel()))
+}
+
+/// Elements that backward keeps: per token and layer two norm inputs and outputs, q, k, v, the attention's output, the MLP's
+/// gate, up, activated gate and product, two residual sums; and the mask of one row.
+fn activations(config: &Config, model: &ModelConfig) -> u64 {
+    let (hidden, inner) = (size(model.hidden_size), size(model.intermediate_size));
+    let attention = size(model.head_dim) * (2 * size(model.heads) + 2 * size(model.kv_heads));
+    let per_token = model.layers as u64 * (6 * hidden + attention + 4 * inner);
+    let row = longest_row(config);
+    micro_batch(config).saturating_mul(per_token).saturating_add(row.saturating_mul(row))
+}
+
+/// Logits in memory at a time: those of the trained tokens, at most every token of a micro-batch, as far as a chunk holds them.
+fn logits(config: &Config, model: &ModelConfig) -> u64 {
+    micro_batch(config).saturating_mul(size(model.vocab_size)).min(HEAD_CHUNK.max(size(model.vocab_size)))
+}
+
+/// Tokens of the largest micro-batch: its limit, or the whole batch.
+fn micro_batch(config: &Config) -> u64 {
+    let batch = u64::from(config.feed.prompts_per_step).saturating_mul(longest_row(config));
+    batch.min(micro_batch_limit(config))
+}
+
+/// As the learner will choose it; for a device that is not here, the larger.
+fn micro_batch_limit(config: &Config) -> u64 {
+    let device = device::choose(&config.run.device).unwrap_or(Device::Cuda(0));
+    config.learner.micro_batch_tokens_on(device) as u64
+}
+
+/// A group's answers behind their prompt, as far as a micro-batch holds them.
+fn longest_row(config: &Config) -> u64 {
+    let answers = u64::from(config.feed.answers_per_prompt).saturating_mul(config.generator.max_new_tokens as u64);
+    answers.saturating_add(config.generator.max_prompt_tokens as u64).min(micro_batch_limit(config))
+}
+
+/// A size of a model's shape, which [`ModelConfig`] has checked to be positive.
+fn size(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+/// Bytes as people say them.
+pub(crate) fn spoken(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 4 layers, 64 wide: some hundred thousand parameters.
+    fn small() -> ModelConfig {
+        ModelConfig::from_dir(Path::new("configs/arith")).unwrap()
+    }
+
+    #[test]
+    fn what_is_certain_is_five_times_the_weights_and_a_sixth_with_a_reference() {
+        let (mut config, model) = (Config::default(), small());
+        let weights = 4 * model.parameters() as u64;
+        assert_eq!(Memory::of(&config, &model).certain(), 5 * weights);
+        config.objective.kl_coef = 0.1;
+        let memory = Memory::of(&config, &model);
+        assert_eq!(memory.certain(), 6 * weights);
+        assert!(memory.total() > memory.certain());
+    }
+
+    #[test]
+    fn what_surely_exceeds_is_refused_and_what_comes_near_is_warned_of() {
+        let memory = Memory::of(&Config::default(), &small());
+        let machine = |total, free| Machine { total, free };
+        let (certain, total) = (memory.certain(), memory.total());
+        assert!(
+            matches!(memory.fit(machine(certain - 1, total)), Fit::Exceeds(why) if why.contains("the machine has"))
+        );
+        assert!(matches!(memory.fit(machine(u64::MAX, total)), Fit::Close(why) if why.contains("generator.slots")));
+        assert_eq!(memory.fit(machine(certain, total * 10 / 8)), Fit::Fits);
+    }
+
+    #[test]
+    fn the_kernels_figures_are_read_in_bytes() {
+        let text = "MemTotal:       16000 kB\nMemAvailable:    8000 kB\n";
+        assert_eq!((field(text, "MemTotal"), field(text, "MemAvailable")), (Some(16_384_000), Some(8_192_000)));
+        assert_eq!(field(text, "MemFree"), None);
+    }
+
+    #[test]
+    fn bytes_are_spoken_in_binary_units() {
+        assert_eq!([spoken(5), spoken(1536), spoken(3 << 30)], ["5 B", "1.5 KiB", "3.0 GiB"]);
+    }
+}
