@@ -229,16 +229,7 @@ impl Learner {
                 return Err(LearnerError::Stopped(self.version));
             }
             let weights = self.parameters.training_weights(self.version, pass);
-            let mut tensors = micro_batch.to_tensors(self.device)?;
-            self.accumulate(
-                weights,
-                &mut tensors,
-                &micro_batch.answers,
-                packed,
-                plan.as_ref(),
-                by_head.as_mut(),
-                &mut measures,
-            )?;
+            self.accumulate(weights, micro_batch, packed, plan.as_ref(), by_head.as_mut(), &mut measures)?;
         }
         let grad = self.parameters.flat_grad()?;
         if let (Some(by_head), Some(head)) = (by_head, self.parameters.layout().head()) {
@@ -277,13 +268,14 @@ impl Learner {
     fn accumulate(
         &self,
         weights: &Weights,
-        micro: &mut MicroTensors,
-        answers: &[usize],
+        micro_batch: &MicroBatch,
         packed: &Packed,
         plan: &dyn Plan,
         by_head: Option<&mut Tensor>,
         measures: &mut Measures,
     ) -> Result<(), LearnerError> {
+        let MicroBatch { answers, .. } = micro_batch;
+        let micro = &mut micro_batch.to_tensors(self.device)?;
         let reference = match &self.reference {
             Some(reference) => Some(tch::no_grad(|| self.logprobs(reference.weights(), micro))?),
             None => None,
