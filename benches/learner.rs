@@ -61,6 +61,7 @@ fn main() -> Outcome<()> {
         temperature: 1.0,
         total_steps: None,
         reference: None,
+        lora: None,
     })?;
     let before = peak_kib()?;
     let (mut seconds, mut tokens) = (Vec::new(), 0);

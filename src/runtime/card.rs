@@ -287,6 +287,7 @@ mod tests {
         has(
             "| before training | 0.250 | 64 |\n| after 20 steps | 0.750 | 64 |\n| after 30 steps (these) | 0.625 | 64 |\n",
         );
+        assert!(rendered(&card, &[]).contains("None was made so far."));
         let adapter = rendered(&Card { adapter: true, ..card }, &[]);
         assert!(
             adapter.contains("library_name: peft\n") && adapter.contains("PeftModel.from_pretrained(base, \"PATH\")")
@@ -298,7 +299,6 @@ mod tests {
         has("[objective]\nname = \"nft\"\n");
         has("[learner]\n");
         has("vllm serve PATH");
-        assert!(rendered(&card, &[]).contains("None was made so far."));
     }
 
     #[test]

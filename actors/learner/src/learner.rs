@@ -14,7 +14,7 @@ use crate::measure::{Measured, Measures, Shown};
 use crate::objective::{Loss, Objective, ObjectiveConfig, Plan, Tokens};
 use crate::off_policy::OffPolicy;
 use crate::optimizer::{AdamW, AdamWSettings, OptimizerState, clip_grad_norm};
-use crate::pack::{Limits, MicroTensors, Packed, pack};
+use crate::pack::{Limits, MicroBatch, MicroTensors, Packed, pack};
 use crate::regularise::Regularisers;
 use crate::report::report;
 use crate::{LearnerConfig, LearnerError, OnNotFinite, Schedule};

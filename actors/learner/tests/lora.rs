@@ -112,7 +112,7 @@ fn steps_make_the_right_answer_likelier_against_the_wrong_one() {
 #[test]
 fn micro_batches_change_nothing_without_dropout() {
     let run = |micro_batch_tokens: usize| {
-        let config = LearnerConfig { micro_batch_tokens, ..config() };
+        let config = LearnerConfig { micro_batch_tokens: Some(micro_batch_tokens), ..config() };
         let targets = TargetModules::Several(vec!["q_proj".into(), "v_proj".into(), "up_proj".into()]);
         let lora = LoraConfig { target_modules: targets, ..lora() };
         let mut learner = Learner::new(start(Kind::Double, lora, config)).unwrap();
