@@ -9,7 +9,7 @@ BIN := target/release/counterpoint
 # Idle OpenMP threads must sleep, not spin: two engines share the cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup build quickstart smollm2-model smollm2 test lint bench-race bench-verify bench-learner compare-objectives mutations fuzz python-env bench-eval test-python clean
+.PHONY: help setup build quickstart smollm2-model smollm2 test lint bench-race bench-verify bench-learner bench-generate compare-objectives mutations fuzz python-env bench-eval test-python clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,10 @@ bench-learner: build python-env ## trained tokens per second against transformer
 	@$(CARGO) bench --quiet --locked --bench learner --no-run
 	@.venv/bin/python benches/learner.py
 	@.venv/bin/python benches/learner.py --memory
+
+bench-generate: build python-env ## sampled tokens per second against transformers and llama.cpp, and the ceiling
+	@$(CARGO) bench --quiet --locked --bench generate --no-run
+	@.venv/bin/python benches/generate.py
 
 compare-objectives: build ## the objectives side by side on the quickstart task: a table and benches/objectives.svg
 	@python3 benches/compare_objectives.py

@@ -3,7 +3,8 @@
 //! With P parameters of e bytes, a run holds for certain the learner's weights (P·e), their gradients (P·e), AdamW's two moments
 //! (2·P·e) and the weights last published (P·e); with `objective.kl_coef` also those of the reference (P·e). With an adapter (`[lora]`) only the adapter has gradients and
 //! moments, and the frozen model is the reference. What comes on top
-//! depends on the answers: a second published copy while weights are swapped (P·e), the KV caches, at most slots · longest sequence ·
+//! depends on the answers: a second published copy while weights are swapped (P·e), the packed weights of engines that run the
+//! kernels (P·e each), the KV caches, at most slots · longest sequence ·
 //! 2 · layers · kv_heads · head_dim · e, and the activations and logits of a micro-batch, which are counted from the shapes that
 //! backward keeps and are right to some ten percent. The memory of libtorch itself, of the data and of the allocator's slack
 //! is in none of it. So what is certain and does not fit is refused, and the sum within a tenth of what is free is warned of.
@@ -58,6 +59,9 @@ impl Memory {
         let slots = (config.generator.slots as u64).saturating_mul(generators + evaluators);
         let certain = |what, bytes| Part { what, bytes, certain: bytes };
         let possible = |what, bytes| Part { what, bytes, certain: 0 };
+        // The kernels run float32 on a CPU, an adapter folded in; each engine has its own.
+        let kernels = config.generator.kernels && bytes == 4 && !(config.lora.publish == Publish::Separate);
+        let panels = if kernels { weights.saturating_mul(generators + evaluators) } else { 0 };
         let mut parts = Vec::new();
         // Beside an adapter the frozen model is the reference.
         let adapter = adapter(config, model).map(|numel| numel.saturating_mul(bytes));
@@ -75,6 +79,7 @@ impl Memory {
             // Generators of one process share an immutable snapshot; a second one exists while a swap is under way.
             certain("published weights in use", published),
             possible("published weights arriving", published),
+            possible("weights in panels for the kernels", panels),
             possible("KV caches with every slot full", slots.saturating_mul(cached).saturating_mul(cache_per_token)),
             possible("activations of one micro-batch", activations(config, model).saturating_mul(bytes)),
             possible("logits of one chunk and what is made of them", logits(config, model).saturating_mul(3 * bytes)),

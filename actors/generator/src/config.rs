@@ -27,6 +27,13 @@ pub struct GeneratorConfig {
     pub max_prompt_tokens: usize,
     /// Answers that one generator samples at the same time; bounds the memory of its cache. Default: 256.
     pub slots: usize,
+    /// Tokens of prompts that are prefilled in one step while answers run, so that a long prompt does not stall them. With the
+    /// kernels a prompt is cut where the number is reached, and the answers do not depend on it; without, prompts are run whole
+    /// and the number bounds how many. Default: 512.
+    pub prefill_chunk: usize,
+    /// Whether kernels of our own run the model where they can (a CPU, float32, adapters folded in); false: libtorch
+    /// everywhere. They need the memory of the weights once more. Default: true.
+    pub kernels: bool,
     /// CPU threads of each generator's tensor operations: `"auto"` (the runtime shares the cores out between generators
     /// and learner) or a number. Default: `"auto"`.
     pub threads: Threads,
@@ -47,6 +54,8 @@ impl Default for GeneratorConfig {
             max_seconds: None,
             max_prompt_tokens: 512,
             slots: 256,
+            prefill_chunk: 512,
+            kernels: true,
             threads: Threads::AUTO,
             on_swap: OnSwap::Keep,
             stop: Vec::new(),
@@ -66,6 +75,7 @@ impl GeneratorConfig {
         at_least_one("max_new_tokens", self.max_new_tokens);
         at_least_one("max_prompt_tokens", self.max_prompt_tokens);
         at_least_one("slots", self.slots);
+        at_least_one("prefill_chunk", self.prefill_chunk);
         self.threads.validate("generator.threads", errors);
         if !(self.temperature > 0.0 && self.temperature.is_finite()) {
             errors.push(format!("generator.temperature: must be > 0, got {}", self.temperature));
@@ -80,6 +90,8 @@ impl GeneratorConfig {
     pub fn engine_options(&self, tokenizer: &Tokenizer) -> EngineOptions {
         EngineOptions {
             slots: self.slots,
+            prefill_chunk: self.prefill_chunk,
+            kernels: self.kernels,
             max_prompt_tokens: self.max_prompt_tokens,
             max_new_tokens: self.max_new_tokens,
             max_time: self.max_seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),

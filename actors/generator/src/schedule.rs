@@ -184,12 +184,31 @@ impl Schedule {
         }
     }
 
-    /// Gives free slots to waiting samples: gaps first, in ascending order, then new slots behind the last.
-    pub(crate) fn admit(&mut self, loaded: PolicyVersion) -> Vec<Admission> {
+    /// The groups that [`Self::admit`] would give slots to now, in order.
+    pub(crate) fn heads(&self, loaded: PolicyVersion) -> Vec<GroupId> {
+        let mut free = self.capacity - self.running();
+        let startable = self.waiting.iter().take_while(|waiting| waiting.min_version <= loaded);
+        let fits = |waiting: &&Waiting| {
+            let some = free > 0;
+            free = free.saturating_sub(waiting.noise.len() - waiting.next);
+            some
+        };
+        startable.take_while(fits).map(|waiting| waiting.group).collect()
+    }
+
+    /// Whether a group is neither finished nor cancelled.
+    pub(crate) fn holds(&self, group: GroupId) -> bool {
+        self.groups.contains_key(&group)
+    }
+
+    /// Gives free slots to waiting samples of at most so many groups: gaps first, in ascending order, then new slots behind
+    /// the last.
+    pub(crate) fn admit(&mut self, loaded: PolicyVersion, groups: usize) -> Vec<Admission> {
         let gaps: Vec<usize> = (0..self.slots.len()).filter(|&slot| self.slots[slot].is_none()).collect();
         let mut free = gaps.into_iter().chain(self.slots.len()..self.capacity).peekable();
         let mut admissions = Vec::new();
-        while free.peek().is_some()
+        while admissions.len() < groups
+            && free.peek().is_some()
             && let Some(head) = self.waiting.front_mut().filter(|head| head.min_version <= loaded)
         {
             let (group, first) = (head.group, head.next == 0);
@@ -217,8 +236,8 @@ impl Schedule {
     }
 
     /// The newest token of every slot; all slots must be in use.
-    pub(crate) fn newest(&self) -> Vec<i64> {
-        self.slots.iter().flatten().map(|sequence| i64::from(sequence.newest)).collect()
+    pub(crate) fn newest(&self) -> Vec<u32> {
+        self.slots.iter().flatten().map(|sequence| sequence.newest).collect()
     }
 
     /// The noise of a slot's next token. An empty slot has none, and draws at 0.

@@ -22,6 +22,11 @@ impl Linear {
         Self { weight, bias, low_rank: None }
     }
 
+    /// Weight and bias; `None` with adapters beside them.
+    pub(crate) fn plain(&self) -> Option<(&Tensor, Option<&Tensor>)> {
+        self.low_rank.is_none().then_some((&self.weight, self.bias.as_ref()))
+    }
+
     /// `x`: (..., in). Returns (..., out).
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor, PolicyError> {
         let Some(low_rank) = &self.low_rank else { return Ok(x.f_linear(&self.weight, self.bias.as_ref())?) };

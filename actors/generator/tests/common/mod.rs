@@ -56,6 +56,8 @@ pub(crate) fn options(slots: usize, temperature: f64, on_swap: OnSwap) -> Engine
         max_prompt_tokens: 80,
         max_new_tokens: 12,
         max_time: None,
+        prefill_chunk: 512,
+        kernels: true,
         temperature,
         filters: Filters::default(),
         on_swap,

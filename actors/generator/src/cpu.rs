@@ -1,0 +1,236 @@
+//! The model by the kernels of [`counterpoint_policy::kernels`]: float32 on a CPU.
+//!
+//! A sequence is a table of blocks. The full blocks of a prompt are shared by its answers; the last, unfinished one is copied
+//! for each, since each writes its own tokens there. A prompt is run before its answers get slots, all at once or some
+//! tokens a step: it makes no difference to what comes out (see the numerics of the kernels).
+
+use std::sync::Arc;
+
+use counterpoint_policy::Snapshot;
+use counterpoint_policy::kernels::{BLOCK, Blocks, Decoder, Picked, Row};
+use counterpoint_policy::{Kind, Tensor};
+use counterpoint_rollout::{GroupId, PolicyVersion};
+
+use crate::backend::{Draw, Head, PREFILL_TOKENS};
+use crate::schedule::Admission;
+use crate::{Drawn, GeneratorError};
+
+pub(crate) struct CpuBackend {
+    decoder: Decoder,
+    version: PolicyVersion,
+    blocks: Blocks,
+    slots: Vec<Table>,
+    /// Prompts that wait for slots or are not run to their end, in the order of their groups.
+    prompts: Vec<Prompt>,
+}
+
+/// Where a sequence's keys and values are.
+#[derive(Default)]
+struct Table {
+    blocks: Vec<u32>,
+    /// Tokens whose keys and values are there.
+    length: usize,
+}
+
+struct Prompt {
+    group: GroupId,
+    table: Table,
+    /// Of the first answer token, once the prompt is run: a row as the decoder gives it.
+    logits: Vec<f32>,
+}
+
+impl CpuBackend {
+    pub(crate) fn new(snapshot: &Arc<Snapshot>, positions: i64) -> Result<Self, GeneratorError> {
+        Ok(Self {
+            decoder: Decoder::new(snapshot, positions, threads())?,
+            version: snapshot.version(),
+            blocks: Blocks::new(snapshot.config(), usize::MAX),
+            slots: Vec::new(),
+            prompts: Vec::new(),
+        })
+    }
+
+    pub(crate) fn load(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), GeneratorError> {
+        self.retain(|_| false);
+        self.decoder.set_threads(threads())?;
+        self.decoder.load(snapshot)?;
+        self.version = snapshot.version();
+        Ok(())
+    }
+
+    pub(crate) fn compact(&mut self, moves: &[(usize, usize)], active: usize) {
+        for &(from, to) in moves {
+            let moved = std::mem::take(&mut self.slots[from]);
+            self.replace(to, moved);
+        }
+        for mut table in self.slots.drain(active.min(self.slots.len())..) {
+            table.give_back(&mut self.blocks);
+        }
+    }
+
+    fn replace(&mut self, slot: usize, table: Table) {
+        if slot >= self.slots.len() {
+            self.slots.resize_with(slot + 1, Table::default);
+        }
+        std::mem::replace(&mut self.slots[slot], table).give_back(&mut self.blocks);
+    }
+
+    pub(crate) fn decode(&mut self, newest: &[u32], draw: &Draw) -> Result<Vec<Drawn>, GeneratorError> {
+        self.decoder.set_threads(threads())?;
+        for table in &mut self.slots {
+            table.reserve(table.length + 1, &mut self.blocks)?;
+        }
+        let row = |(table, &token): (&'_ Table, &u32)| (token, table.length);
+        let rows: Vec<Row<'_>> = self
+            .slots
+            .iter()
+            .zip(newest)
+            .map(|pair| {
+                let (token, position) = row(pair);
+                Row { token, position, blocks: &pair.0.blocks }
+            })
+            .collect();
+        let wanted: Vec<usize> = (0..rows.len()).collect();
+        self.decoder.run(&rows, &wanted, &mut self.blocks)?;
+        self.slots.iter_mut().for_each(|table| table.length += 1);
+        let logits: Vec<&[f32]> = self.decoder.logits().collect();
+        self.draw(&logits, draw)
+    }
+
+    fn draw(&self, logits: &[&[f32]], draw: &Draw) -> Result<Vec<Drawn>, GeneratorError> {
+        if draw.filters.none() {
+            let picked = self.decoder.pick(logits, &draw.uniforms, draw.temperature);
+            return Ok(picked.into_iter().map(|Picked { token, logprob }| Drawn { token, logprob }).collect());
+        }
+        let vocabulary = self.decoder.vocabulary();
+        let flat: Vec<f32> = logits.iter().flat_map(|row| &row[..vocabulary]).copied().collect();
+        let tensor = Tensor::f_from_slice(&flat)?.f_view([logits.len() as i64, vocabulary as i64])?;
+        draw.from_logits(&tensor.f_to_kind(Kind::Float)?)
+    }
+
+    pub(crate) fn prefill(&mut self, heads: &[Head<'_>], most: usize) -> Result<usize, GeneratorError> {
+        self.decoder.set_threads(threads())?;
+        for (group, prompt) in heads {
+            if !self.prompts.iter().any(|known| known.group == *group) {
+                let table = Table { blocks: Vec::with_capacity(prompt.len().div_ceil(BLOCK)), length: 0 };
+                self.prompts.push(Prompt { group: *group, table, logits: Vec::new() });
+            }
+        }
+        let mut left = most;
+        loop {
+            let run = self.run_prompts(heads, left.min(PREFILL_TOKENS))?;
+            left -= run;
+            if run == 0 || left == 0 {
+                break;
+            }
+        }
+        let ready = |(group, _): &&Head<'_>| self.prompts.iter().any(|p| p.group == *group && !p.logits.is_empty());
+        Ok(heads.iter().take_while(ready).count())
+    }
+
+    /// Runs the next `most` tokens of the prompts, or as many as there are; returns how many.
+    fn run_prompts(&mut self, heads: &[Head<'_>], most: usize) -> Result<usize, GeneratorError> {
+        let Self { decoder, blocks, prompts, .. } = self;
+        let mut left = most;
+        let mut parts = Vec::new();
+        for (group, tokens) in heads {
+            let Some(prompt) = prompts.iter_mut().find(|prompt| prompt.group == *group) else { continue };
+            let count = (tokens.len() - prompt.table.length).min(left);
+            if count > 0 {
+                prompt.table.reserve(prompt.table.length + count, blocks)?;
+                left -= count;
+                parts.push((prompt, &tokens[..], count));
+            }
+        }
+        let (mut rows, mut wanted) = (Vec::with_capacity(most - left), Vec::new());
+        for (prompt, tokens, count) in &parts {
+            let start = prompt.table.length;
+            let row = |position: usize| Row { token: tokens[position], position, blocks: &prompt.table.blocks };
+            rows.extend((start..start + count).map(row));
+            if start + count == tokens.len() {
+                wanted.push(rows.len() - 1);
+            }
+        }
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        decoder.run(&rows, &wanted, blocks)?;
+        let mut logits = decoder.logits();
+        for (prompt, tokens, count) in parts {
+            prompt.table.length += count;
+            if prompt.table.length == tokens.len() {
+                prompt.logits = logits.next().map(<[f32]>::to_vec).unwrap_or_default();
+            }
+        }
+        Ok(most - left)
+    }
+
+    pub(crate) fn attach(
+        &mut self,
+        admissions: &[Admission],
+        keep: Option<GroupId>,
+        loaded: PolicyVersion,
+        draw: &Draw,
+    ) -> Result<Vec<Drawn>, GeneratorError> {
+        // No data leads here: loading weights forgets the prompts.
+        assert_eq!(self.version, loaded, "a sequence may only start on a cache of the loaded weights");
+        let prompts = std::mem::take(&mut self.prompts);
+        let find = |group: GroupId| prompts.iter().find(|prompt| prompt.group == group);
+        let mut logits: Vec<&[f32]> = Vec::with_capacity(draw.uniforms.len());
+        for admission in admissions {
+            let Some(prompt) = find(admission.group) else { continue };
+            for &slot in &admission.slots {
+                let table = prompt.table.fork(&mut self.blocks)?;
+                self.replace(slot, table);
+                logits.push(&prompt.logits);
+            }
+        }
+        let drawn = self.draw(&logits, draw);
+        self.prompts = prompts;
+        let done = |group| admissions.iter().any(|admission| admission.group == group) && keep != Some(group);
+        self.retain(|group| !done(group));
+        drawn
+    }
+
+    pub(crate) fn retain(&mut self, wanted: impl Fn(GroupId) -> bool) {
+        let Self { prompts, blocks, .. } = self;
+        prompts.retain_mut(|prompt| {
+            let keep = wanted(prompt.group);
+            if !keep {
+                prompt.table.give_back(blocks);
+            }
+            keep
+        });
+    }
+}
+
+impl Table {
+    /// Makes room for so many positions.
+    fn reserve(&mut self, positions: usize, blocks: &mut Blocks) -> Result<(), GeneratorError> {
+        while self.blocks.len() * BLOCK < positions {
+            self.blocks.push(blocks.take().ok_or(GeneratorError::Cache)?);
+        }
+        Ok(())
+    }
+
+    /// The same sequence once more, to be continued on its own.
+    fn fork(&self, blocks: &mut Blocks) -> Result<Self, GeneratorError> {
+        let full = self.length / BLOCK;
+        let mut fork = Self { blocks: self.blocks[..full].to_vec(), length: self.length };
+        self.blocks[..full].iter().for_each(|&block| blocks.share(block));
+        if full < self.blocks.len() {
+            fork.blocks.push(blocks.copy(self.blocks[full]).ok_or(GeneratorError::Cache)?);
+        }
+        Ok(fork)
+    }
+
+    fn give_back(&mut self, blocks: &mut Blocks) {
+        self.blocks.drain(..).for_each(|block| blocks.give_back(block));
+        self.length = 0;
+    }
+}
+
+/// The share of the calling thread, which its actor set: see [`counterpoint_policy::device::set_threads`].
+fn threads() -> usize {
+    usize::try_from(tch::get_num_threads()).unwrap_or(1).max(1)
+}
