@@ -59,6 +59,7 @@ fn engine(work: &Work, snapshot: &Arc<Snapshot>, kernels: bool) -> Outcome<Engin
         max_new_tokens: work.new_tokens,
         max_time: None,
         prefill_chunk: 512,
+        kv_bytes: None,
         kernels,
         temperature: 1.0,
         filters: Filters::default(),

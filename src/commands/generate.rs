@@ -64,6 +64,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
         max_new_tokens: sampling.max_new_tokens,
         max_time: None,
         prefill_chunk: GeneratorConfig::default().prefill_chunk,
+        kv_bytes: None,
         kernels: true,
         temperature: sampling.temperature,
         filters: Filters {

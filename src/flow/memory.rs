@@ -35,6 +35,8 @@ pub(crate) struct Part {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Memory {
     pub(crate) parts: Vec<Part>,
+    /// Why the caches are too small for the longest answer, if they are.
+    starved: Option<String>,
 }
 
 /// Main memory, in bytes.
@@ -62,6 +64,10 @@ impl Memory {
         // The kernels run float32 on a CPU, an adapter folded in; each engine has its own.
         let kernels = config.generator.kernels && bytes == 4 && !(config.lora.publish == Publish::Separate);
         let panels = if kernels { weights.saturating_mul(generators + evaluators) } else { 0 };
+        let caches = slots.saturating_mul(cached).saturating_mul(cache_per_token);
+        let allowed =
+            config.generator.kv_memory_mb.filter(|_| kernels).map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20));
+        let caches_allowed = allowed.saturating_mul(generators + evaluators);
         let mut parts = Vec::new();
         // Beside an adapter the frozen model is the reference.
         let adapter = adapter(config, model).map(|numel| numel.saturating_mul(bytes));
@@ -80,11 +86,11 @@ impl Memory {
             certain("published weights in use", published),
             possible("published weights arriving", published),
             possible("weights in panels for the kernels", panels),
-            possible("KV caches with every slot full", slots.saturating_mul(cached).saturating_mul(cache_per_token)),
+            possible("KV caches with every slot full", caches.min(caches_allowed)),
             possible("activations of one micro-batch", activations(config, model).saturating_mul(bytes)),
             possible("logits of one chunk and what is made of them", logits(config, model).saturating_mul(3 * bytes)),
         ]);
-        Self { parts }
+        Self { parts, starved: config.generator.lacks_kv_memory(model) }
     }
 
     /// All parts together.
@@ -99,6 +105,9 @@ impl Memory {
 
     /// Whether this machine has it.
     pub(crate) fn fit(&self, machine: Machine) -> Fit {
+        if let Some(why) = &self.starved {
+            return Fit::Exceeds(why.clone());
+        }
         let (certain, total) = (self.certain(), self.total());
         if certain > machine.total {
             return Fit::Exceeds(format!(
@@ -261,6 +270,18 @@ mod tests {
         );
         assert!(matches!(memory.fit(machine(u64::MAX, total)), Fit::Close(why) if why.contains("generator.slots")));
         assert_eq!(memory.fit(machine(certain, total * 10 / 8)), Fit::Fits);
+    }
+
+    #[test]
+    fn caches_below_one_longest_answer_are_refused_with_the_number_that_would_do() {
+        let (mut config, model) = (Config::default(), small());
+        config.generator.kv_memory_mb = Some(1);
+        let plenty = Machine { total: u64::MAX, free: u64::MAX };
+        let Fit::Exceeds(why) = Memory::of(&config, &model).fit(plenty) else { panic!("1 MiB is enough?") };
+        let needed: u64 = why.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap();
+        assert!(why.starts_with("generator.kv_memory_mb: 1 is too little"), "{why}");
+        config.generator.kv_memory_mb = Some(needed);
+        assert_eq!(Memory::of(&config, &model).fit(plenty), Fit::Fits);
     }
 
     #[test]

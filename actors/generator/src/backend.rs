@@ -7,7 +7,7 @@ use counterpoint_policy::{Snapshot, Tensor, kernels::PackedWeights};
 use counterpoint_rollout::{GroupId, PolicyVersion};
 
 use crate::cpu::CpuBackend;
-use crate::schedule::Admission;
+use crate::schedule::{Admission, Head};
 use crate::torch::TorchBackend;
 use crate::{Drawn, EngineOptions, Filters, GeneratorError, sample};
 
@@ -55,16 +55,13 @@ fn padded(rows: &[Vec<i64>], beside: &Tensor) -> Result<Tensor, GeneratorError> 
     Ok(tensor.f_view([rows.len() as i64, longest as i64])?)
 }
 
-/// A group that may get slots now, and its prompt.
-pub(crate) type Head<'a> = (GroupId, &'a [u32]);
-
 impl Backend {
     /// The kernels where they can run the model, unless `options` say otherwise.
     pub(crate) fn new(snapshot: &Arc<Snapshot>, options: &EngineOptions) -> Result<Self, GeneratorError> {
         let longest = (options.max_prompt_tokens + options.max_new_tokens) as i64;
         let positions = longest.min(snapshot.config().max_positions);
         if options.kernels && PackedWeights::fits(snapshot) {
-            return Ok(Self::Cpu(CpuBackend::new(snapshot, positions)?.into()));
+            return Ok(Self::Cpu(CpuBackend::new(snapshot, positions, options)?.into()));
         }
         Ok(Self::Torch(TorchBackend::new(snapshot, options.slots, positions)?.into()))
     }
@@ -120,6 +117,48 @@ impl Backend {
         match self {
             Self::Cpu(cpu) => cpu.attach(admissions, keep, loaded, draw),
             Self::Torch(torch) => torch.attach(admissions, keep, loaded, draw),
+        }
+    }
+
+    /// Whether the next decode step would run out of memory, even without prompts that wait for slots; those are forgotten
+    /// one by one before that is said.
+    pub(crate) fn lacks_room(&mut self) -> bool {
+        match self {
+            Self::Cpu(cpu) => cpu.lacks_room(),
+            // Every slot has its memory.
+            Self::Torch(_) => false,
+        }
+    }
+
+    /// How many answers may be attached now.
+    pub(crate) fn room_for_answers(&self) -> usize {
+        match self {
+            Self::Cpu(cpu) => cpu.room_for_answers(),
+            Self::Torch(_) => usize::MAX,
+        }
+    }
+
+    /// Gives up a slot's memory.
+    pub(crate) fn release(&mut self, slot: usize) {
+        if let Self::Cpu(cpu) = self {
+            cpu.release(slot);
+        }
+    }
+
+    /// Whether there is room for the cache of so many tokens, beside what runs already.
+    pub(crate) fn may_rebuild(&mut self, tokens: usize) -> bool {
+        match self {
+            Self::Cpu(cpu) => cpu.may_rebuild(tokens),
+            Self::Torch(_) => true,
+        }
+    }
+
+    /// Computes the cache of a slot from its tokens.
+    pub(crate) fn rebuild(&mut self, slot: usize, tokens: &[u32]) -> Result<(), GeneratorError> {
+        match self {
+            Self::Cpu(cpu) => cpu.rebuild(slot, tokens),
+            // It never lacks room, so nothing was suspended.
+            Self::Torch(_) => Ok(()),
         }
     }
 

@@ -1,19 +1,20 @@
 //! The model by the kernels of [`counterpoint_policy::kernels`]: float32 on a CPU.
 //!
 //! A sequence is a table of blocks. The full blocks of a prompt are shared by its answers; the last, unfinished one is copied
-//! for each, since each writes its own tokens there. A prompt is run before its answers get slots, all at once or some
+//! for each, since each writes its own tokens there. Where memory is limited, new answers begin when there is room for them, and
+//! if running ones outgrow it the youngest are suspended and computed again later. A prompt is run before its answers get slots, all at once or some
 //! tokens a step: it makes no difference to what comes out (see the numerics of the kernels).
 
 use std::sync::Arc;
 
 use counterpoint_policy::Snapshot;
 use counterpoint_policy::kernels::{BLOCK, Blocks, Decoder, Picked, Row};
-use counterpoint_policy::{Kind, Tensor};
+use counterpoint_policy::{Kind, ModelConfig, Tensor};
 use counterpoint_rollout::{GroupId, PolicyVersion};
 
-use crate::backend::{Draw, Head, PREFILL_TOKENS};
-use crate::schedule::Admission;
-use crate::{Drawn, GeneratorError};
+use crate::backend::{Draw, PREFILL_TOKENS};
+use crate::schedule::{Admission, Head};
+use crate::{Drawn, EngineOptions, GeneratorError};
 
 pub(crate) struct CpuBackend {
     decoder: Decoder,
@@ -40,11 +41,16 @@ struct Prompt {
 }
 
 impl CpuBackend {
-    pub(crate) fn new(snapshot: &Arc<Snapshot>, positions: i64) -> Result<Self, GeneratorError> {
+    pub(crate) fn new(
+        snapshot: &Arc<Snapshot>,
+        positions: i64,
+        options: &EngineOptions,
+    ) -> Result<Self, GeneratorError> {
+        let limit = limit(snapshot.config(), options)?;
         Ok(Self {
             decoder: Decoder::new(snapshot, positions, threads())?,
             version: snapshot.version(),
-            blocks: Blocks::new(snapshot.config(), usize::MAX),
+            blocks: Blocks::new(snapshot.config(), limit),
             slots: Vec::new(),
             prompts: Vec::new(),
         })
@@ -80,16 +86,7 @@ impl CpuBackend {
         for table in &mut self.slots {
             table.reserve(table.length + 1, &mut self.blocks)?;
         }
-        let row = |(table, &token): (&'_ Table, &u32)| (token, table.length);
-        let rows: Vec<Row<'_>> = self
-            .slots
-            .iter()
-            .zip(newest)
-            .map(|pair| {
-                let (token, position) = row(pair);
-                Row { token, position, blocks: &pair.0.blocks }
-            })
-            .collect();
+        let rows: Vec<Row<'_>> = self.slots.iter().zip(newest).map(|(table, &token)| table.next(token)).collect();
         let wanted: Vec<usize> = (0..rows.len()).collect();
         self.decoder.run(&rows, &wanted, &mut self.blocks)?;
         self.slots.iter_mut().for_each(|table| table.length += 1);
@@ -110,7 +107,8 @@ impl CpuBackend {
 
     pub(crate) fn prefill(&mut self, heads: &[Head<'_>], most: usize) -> Result<usize, GeneratorError> {
         self.decoder.set_threads(threads())?;
-        for (group, prompt) in heads {
+        let heads = &heads[..self.heads_with_room(heads)];
+        for Head { group, prompt, .. } in heads {
             if !self.prompts.iter().any(|known| known.group == *group) {
                 let table = Table { blocks: Vec::with_capacity(prompt.len().div_ceil(BLOCK)), length: 0 };
                 self.prompts.push(Prompt { group: *group, table, logits: Vec::new() });
@@ -124,8 +122,66 @@ impl CpuBackend {
                 break;
             }
         }
-        let ready = |(group, _): &&Head<'_>| self.prompts.iter().any(|p| p.group == *group && !p.logits.is_empty());
+        let ready = |head: &&Head<'_>| self.prompts.iter().any(|p| p.group == head.group && !p.logits.is_empty());
         Ok(heads.iter().take_while(ready).count())
+    }
+
+    /// How many heads there is memory for: their prompts, and for each answer the copy of an unfinished block and one to grow
+    /// into. The first one counts if nothing else could go on.
+    fn heads_with_room(&self, heads: &[Head<'_>]) -> usize {
+        let mut free = self.blocks.available().saturating_sub(self.slots.len());
+        let fits = |head: &&Head<'_>| {
+            let there = self.prompts.iter().find(|p| p.group == head.group).map_or(0, |p| p.table.blocks.len());
+            let wanted = head.prompt.len().div_ceil(BLOCK) - there + ANSWER_BLOCKS * head.answers;
+            let fits = wanted <= free;
+            free = free.saturating_sub(wanted);
+            fits
+        };
+        let count = heads.iter().take_while(fits).count();
+        count.max(usize::from(self.slots.iter().all(|table| table.length == 0)).min(heads.len()))
+    }
+
+    pub(crate) fn room_for_answers(&self) -> usize {
+        let free = self.blocks.available().saturating_sub(self.slots.len()) / ANSWER_BLOCKS;
+        free.max(usize::from(self.slots.iter().all(|table| table.length == 0)))
+    }
+
+    pub(crate) fn lacks_room(&mut self) -> bool {
+        let full = |table: &&Table| table.length > 0 && table.length == table.blocks.len() * BLOCK;
+        let wanted = self.slots.iter().filter(full).count();
+        while self.blocks.available() < wanted {
+            let Some(mut prompt) = self.prompts.pop() else { return true };
+            prompt.table.give_back(&mut self.blocks);
+        }
+        false
+    }
+
+    pub(crate) fn release(&mut self, slot: usize) {
+        if let Some(table) = self.slots.get_mut(slot) {
+            table.give_back(&mut self.blocks);
+        }
+    }
+
+    pub(crate) fn may_rebuild(&mut self, tokens: usize) -> bool {
+        let running = self.slots.iter().filter(|table| table.length > 0).count();
+        // With a block more for each that runs it is not suspended again at once.
+        let wanted = tokens.div_ceil(BLOCK) + 1 + running;
+        while self.blocks.available() < wanted {
+            let Some(mut prompt) = self.prompts.pop() else { return running == 0 };
+            prompt.table.give_back(&mut self.blocks);
+        }
+        true
+    }
+
+    pub(crate) fn rebuild(&mut self, slot: usize, tokens: &[u32]) -> Result<(), GeneratorError> {
+        let mut table = Table::default();
+        table.reserve(tokens.len(), &mut self.blocks)?;
+        let row = |(position, &token): (usize, &u32)| Row { token, position, blocks: &table.blocks };
+        let rows: Vec<Row<'_>> = tokens.iter().enumerate().map(row).collect();
+        self.decoder.run(&rows, &[], &mut self.blocks)?;
+        table.length = tokens.len();
+        self.replace(slot, table);
+        Ok(())
     }
 
     /// Runs the next `most` tokens of the prompts, or as many as there are; returns how many.
@@ -133,8 +189,10 @@ impl CpuBackend {
         let Self { decoder, blocks, prompts, .. } = self;
         let mut left = most;
         let mut parts = Vec::new();
-        for (group, tokens) in heads {
-            let Some(prompt) = prompts.iter_mut().find(|prompt| prompt.group == *group) else { continue };
+        let mut waiting = prompts.iter_mut();
+        for Head { group, prompt: tokens, .. } in heads {
+            // Both are in the order of the queue.
+            let Some(prompt) = waiting.find(|prompt| prompt.group == *group) else { continue };
             let count = (tokens.len() - prompt.table.length).min(left);
             if count > 0 {
                 prompt.table.reserve(prompt.table.length + count, blocks)?;
@@ -205,6 +263,11 @@ impl CpuBackend {
 }
 
 impl Table {
+    /// The token behind what is there.
+    fn next(&self, token: u32) -> Row<'_> {
+        Row { token, position: self.length, blocks: &self.blocks }
+    }
+
     /// Makes room for so many positions.
     fn reserve(&mut self, positions: usize, blocks: &mut Blocks) -> Result<(), GeneratorError> {
         while self.blocks.len() * BLOCK < positions {
@@ -228,6 +291,27 @@ impl Table {
         self.blocks.drain(..).for_each(|block| blocks.give_back(block));
         self.length = 0;
     }
+}
+
+/// Blocks that an answer takes when it begins: the copy of an unfinished one, and one to grow into.
+const ANSWER_BLOCKS: usize = 2;
+
+/// Blocks that fit into the memory given.
+fn limit(config: &ModelConfig, options: &EngineOptions) -> Result<usize, GeneratorError> {
+    let Some(bytes) = options.kv_bytes else { return Ok(usize::MAX) };
+    let needed = least_cache(config, options.max_prompt_tokens, options.max_new_tokens);
+    if bytes < needed {
+        let problem = format!("{bytes} bytes are too few for the longest answer and its prompt, which take {needed}");
+        return Err(GeneratorError::Options(format!("kv_memory_mb: {problem}")));
+    }
+    Ok(usize::try_from(bytes / Blocks::block_bytes(config)).unwrap_or(usize::MAX))
+}
+
+/// Bytes of keys and values without which the longest answer could not come to its end: its own, beside those of its prompt.
+pub(crate) fn least_cache(config: &ModelConfig, prompt_tokens: usize, new_tokens: usize) -> u64 {
+    let longest = (prompt_tokens + new_tokens).min(config.max_positions as usize);
+    let blocks = longest.div_ceil(BLOCK) + prompt_tokens.min(longest).div_ceil(BLOCK) + ANSWER_BLOCKS;
+    blocks as u64 * Blocks::block_bytes(config)
 }
 
 /// The share of the calling thread, which its actor set: see [`counterpoint_policy::device::set_threads`].

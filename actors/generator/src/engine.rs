@@ -14,8 +14,8 @@ use counterpoint_policy::Snapshot;
 use counterpoint_rollout::clock::Stopwatch;
 use counterpoint_rollout::{DropReason, GroupId, PolicyVersion};
 
-use crate::backend::{Backend, Draw, Head};
-use crate::schedule::Schedule;
+use crate::backend::{Backend, Draw};
+use crate::schedule::{Head, Schedule};
 use crate::stop::StopStrings;
 use crate::{Detokenize, Drawn, EngineOptions, Event, GeneratorError, OnSwap, Request};
 
@@ -30,6 +30,7 @@ pub struct Engine {
     /// Reported by the next step.
     events: Vec<Event>,
     tokens: u64,
+    suspensions: u64,
 }
 
 impl Engine {
@@ -45,7 +46,7 @@ impl Engine {
         let schedule =
             Schedule::new(options.slots, options.max_new_tokens, options.eos_tokens.clone(), stop, detokenize)
                 .with_max_time(options.max_time);
-        Ok(Self { options, snapshot, pending: None, backend, schedule, events: Vec::new(), tokens: 0 })
+        Ok(Self { options, snapshot, pending: None, backend, schedule, events: Vec::new(), tokens: 0, suspensions: 0 })
     }
 
     /// Appends a group to the queue. A prompt that does not fit is dropped, which the next step reports.
@@ -123,6 +124,11 @@ impl Engine {
         self.tokens
     }
 
+    /// How often a sequence was suspended for lack of memory since the engine exists.
+    pub fn suspensions(&self) -> u64 {
+        self.suspensions
+    }
+
     /// Whether a step would do nothing: no sequence runs, and none may start with the loaded weights.
     pub fn is_idle(&self) -> bool {
         self.events.is_empty()
@@ -147,8 +153,14 @@ impl Engine {
     }
 
     fn decode(&mut self) -> Result<(), GeneratorError> {
-        let (moves, active) = self.schedule.compact();
-        self.backend.compact(&moves, active)?;
+        let mut active = self.compact()?;
+        while self.backend.lacks_room() {
+            // One sequence always has room: the options were checked.
+            let Some(slot) = self.schedule.suspend_youngest() else { break };
+            self.backend.release(slot);
+            self.suspensions += 1;
+            active = self.compact()?;
+        }
         if active == 0 {
             return Ok(());
         }
@@ -157,17 +169,41 @@ impl Engine {
         self.record(&slots, drawn)
     }
 
+    /// Closes the gaps of ended sequences; returns how many slots are in use.
+    fn compact(&mut self) -> Result<usize, GeneratorError> {
+        let (moves, active) = self.schedule.compact();
+        self.backend.compact(&moves, active)?;
+        Ok(active)
+    }
+
+    /// Lets suspended sequences go on, the oldest first. False if some must still wait.
+    fn resume(&mut self) -> Result<bool, GeneratorError> {
+        while let Some(tokens) = self.schedule.suspended_tokens() {
+            if !self.backend.may_rebuild(tokens) {
+                return Ok(false);
+            }
+            if let Some((slot, tokens)) = self.schedule.resume() {
+                self.backend.rebuild(slot, &tokens)?;
+            }
+        }
+        Ok(true)
+    }
+
     fn admit(&mut self) -> Result<(), GeneratorError> {
         let version = self.version();
-        let heads: Vec<Head<'_>> =
-            self.schedule.heads(version).into_iter().map(|group| (group, self.schedule.prompt(group))).collect();
+        // The slots stay where they are, but not the memory of sequences that have ended.
+        self.schedule.gaps().for_each(|slot| self.backend.release(slot));
+        if !self.resume()? {
+            return Ok(());
+        }
+        let heads: Vec<Head<'_>> = self.schedule.heads(version);
         if heads.is_empty() {
             return Ok(());
         }
         // With nobody to be stalled there is nothing to be gained by chunks.
         let most = if self.schedule.running() == 0 { usize::MAX } else { self.options.prefill_chunk };
         let ready = self.backend.prefill(&heads, most)?;
-        let admissions = self.schedule.admit(version, ready);
+        let admissions = self.schedule.admit(version, ready, self.backend.room_for_answers());
         if admissions.is_empty() {
             return Ok(());
         }

@@ -112,6 +112,8 @@ pub struct EngineOptions {
     pub max_time: Option<Duration>,
     /// While answers run, a step takes at most about so many tokens of prompts, at least one.
     pub prefill_chunk: usize,
+    /// With the kernels, memory for keys and values, in bytes; `None`: what the slots come to need.
+    pub kv_bytes: Option<u64>,
     /// Whether kernels of our own run the model where they can, instead of libtorch.
     pub kernels: bool,
     /// Logits are divided by this; 0 takes the likeliest token.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use counterpoint_policy::{Attend, Kind, Snapshot, Tensor, Transformer};
 use counterpoint_rollout::{GroupId, PolicyVersion};
 
-use crate::backend::{Draw, Head, PREFILL_TOKENS};
+use crate::backend::{Draw, PREFILL_TOKENS};
 use crate::kv::{KvStore, Prefix};
-use crate::schedule::Admission;
+use crate::schedule::{Admission, Head};
 use crate::{Drawn, GeneratorError};
 
 pub(crate) struct TorchBackend {
@@ -57,13 +57,13 @@ impl TorchBackend {
 
     /// Whole prompts only: a pass is as long as its longest, whatever `most` says.
     pub(crate) fn prefill(&mut self, heads: &[Head<'_>], most: usize) -> Result<usize, GeneratorError> {
-        let mut ready = heads.iter().take_while(|(group, _)| self.holds(*group)).count();
+        let mut ready = heads.iter().take_while(|head| self.holds(head.group)).count();
         let mut left = most;
         while ready < heads.len() && left > 0 {
             let count = prompts_of_one_pass(&heads[ready..], left.min(PREFILL_TOKENS));
             let pass = &heads[ready..ready + count];
             self.run(pass)?;
-            left = left.saturating_sub(pass.iter().map(|(_, prompt)| prompt.len()).sum());
+            left = left.saturating_sub(pass.iter().map(|head| head.prompt.len()).sum());
             ready += count;
         }
         Ok(ready)
@@ -75,12 +75,12 @@ impl TorchBackend {
 
     /// Runs the prompts in one padded pass.
     fn run(&mut self, heads: &[Head<'_>]) -> Result<(), GeneratorError> {
-        let (rows, columns) = (heads.len(), heads.iter().map(|(_, prompt)| prompt.len()).max().unwrap_or(0));
+        let (rows, columns) = (heads.len(), heads.iter().map(|head| head.prompt.len()).max().unwrap_or(0));
         let mut padded = vec![0i64; rows * columns];
-        for (row, (_, prompt)) in padded.chunks_mut(columns).zip(heads) {
-            row.iter_mut().zip(*prompt).for_each(|(place, &token)| *place = i64::from(token));
+        for (row, head) in padded.chunks_mut(columns).zip(heads) {
+            row.iter_mut().zip(head.prompt).for_each(|(place, &token)| *place = i64::from(token));
         }
-        let lengths: Vec<i64> = heads.iter().map(|(_, prompt)| prompt.len() as i64).collect();
+        let lengths: Vec<i64> = heads.iter().map(|head| head.prompt.len() as i64).collect();
         let last: Vec<i64> = (0i64..).zip(&lengths).map(|(row, length)| row * columns as i64 + length - 1).collect();
 
         let (rows, columns) = (rows as i64, columns as i64);
@@ -92,7 +92,7 @@ impl TorchBackend {
         // (B, S, hidden) -> (B, hidden): the last token of each prompt
         let hidden = hidden.f_flatten(0, 1)?.f_index_select(0, &to_device(&last, &self.snapshot)?)?;
         let logits = self.transformer.logits(weights, &hidden)?;
-        self.prompts.push(Prompts { groups: heads.iter().map(|(group, _)| *group).collect(), prefix, logits });
+        self.prompts.push(Prompts { groups: heads.iter().map(|head| head.group).collect(), prefix, logits });
         Ok(())
     }
 
@@ -143,8 +143,8 @@ impl Prompts {
 /// How many of these prompts, at least one, fit into a padded pass of so many tokens.
 fn prompts_of_one_pass(heads: &[Head<'_>], tokens: usize) -> usize {
     let mut longest = 0;
-    let fits = |(index, (_, prompt)): &(usize, &Head<'_>)| {
-        longest = prompt.len().max(longest);
+    let fits = |(index, head): &(usize, &Head<'_>)| {
+        longest = head.prompt.len().max(longest);
         (index + 1) * longest <= tokens
     };
     heads.iter().enumerate().take_while(fits).count().max(1)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::*;
-use counterpoint_generator::{EngineOptions, Event, Filters, GeneratorError, OnSwap, Sampled};
+use counterpoint_generator::{Engine, EngineOptions, Event, Filters, GeneratorError, OnSwap, Sampled};
 use counterpoint_policy::{ModelConfig, Snapshot, Tensor, device};
 use counterpoint_rollout::{DropReason, FinishReason, GroupId, PolicyVersion};
 use proptest::prelude::*;
@@ -98,6 +98,18 @@ proptest! {
             engine.submit(request(index as u64, prompt, *answers)).unwrap();
         }
         prop_assert_eq!(run(&mut engine).0, expected);
+    }
+
+    /// Little memory costs time, and not a bit of an answer.
+    #[test]
+    fn suspended_answers_go_on_as_if_nothing_had_been(
+        groups in groups(), slots in 1usize..12, model in models(), blocks in 13u64..30, prefill_chunk in 1usize..100,
+    ) {
+        let snapshot = snapshot(&model, 0);
+        let plenty = sample(&snapshot, &groups, slots, 1.0);
+        let kv_bytes = Some(blocks * counterpoint_policy::kernels::Blocks::block_bytes(&model));
+        let little = EngineOptions { kv_bytes, prefill_chunk, ..options(slots, 1.0, OnSwap::Keep) };
+        prop_assert_eq!(sample_as(&snapshot, &groups, little), plenty);
     }
 
     /// With filters too, where the repetition penalty looks at each sequence's own prompt and answer.
@@ -316,4 +328,28 @@ fn a_long_prompt_does_not_stall_running_answers() {
     }
     assert!(matches!(engine.step().unwrap()[..], [Event::Started { group: GroupId(1), .. }]));
     assert_eq!(engine.tokens(), 2 + 2 * 8 + 2);
+}
+
+#[test]
+fn answers_that_outgrow_the_memory_are_suspended_the_youngest_first() {
+    let config = model(true);
+    let snapshot = snapshot(&config, 0);
+    let each = counterpoint_policy::kernels::Blocks::block_bytes(&config);
+    // Six answers begin in a block each and come to need a second one; the prompts go as their answers begin.
+    let options = EngineOptions { kv_bytes: Some(13 * each), ..never_stopping(OnSwap::Drain) };
+    let mut limited = engine(Arc::clone(&snapshot), options.clone());
+    let mut free = engine(Arc::clone(&snapshot), EngineOptions { kv_bytes: None, ..options.clone() });
+    for engine in [&mut limited, &mut free] {
+        for group in 0..6 {
+            engine.submit(request(group, &[3; 40], 1)).unwrap();
+        }
+    }
+    let (finished, _) = run(&mut limited);
+    assert_eq!(finished, run(&mut free).0);
+    assert!(limited.suspensions() > 0 && free.suspensions() == 0, "{}", limited.suspensions());
+
+    let text =
+        Engine::new(snapshot, EngineOptions { kv_bytes: Some(12 * each), ..options }, Arc::new(|_| String::new()));
+    let text = text.err().unwrap().to_string();
+    assert!(text.contains("kv_memory_mb") && text.contains(&(13 * each).to_string()), "{text}");
 }

@@ -57,6 +57,7 @@ pub(crate) fn options(slots: usize, temperature: f64, on_swap: OnSwap) -> Engine
         max_new_tokens: 12,
         max_time: None,
         prefill_chunk: 512,
+        kv_bytes: None,
         kernels: true,
         temperature,
         filters: Filters::default(),

@@ -1,4 +1,5 @@
 //! Attention of one row to the positions of its sequence.
+#![allow(clippy::needless_range_loop, reason = "indices run over several arrays at once, which unroll into registers")]
 
 use super::aligned::LINE;
 use super::blocks::{BLOCK, BlockShape};

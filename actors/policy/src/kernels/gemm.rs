@@ -4,7 +4,8 @@
 //! weights of the panel's outputs side by side. A tile of some rows by a panel is summed in registers over all inputs in
 //! turn, so that each result is one chain of fused products in the order of the inputs: neither the number of rows nor who
 //! computes which tile can change it. There is no blocking along the inputs: a panel of 3,000 inputs fits the second-level
-//! cache, and the rows of a decode step do too.
+//! cache, and the rows of a decode step do too. While a tile is summed, a part of the next panel is fetched.
+#![allow(clippy::needless_range_loop, reason = "indices run over several arrays at once, which unroll into registers")]
 
 use std::ops::Range;
 
@@ -109,6 +110,7 @@ unsafe fn multiply_body<V: Lanes>(job: &Job<'_>) {
         let width = matrix.width(panel);
         let vectors = width / LINE;
         let weights = matrix.panels[panel * PANEL * matrix.inputs..].as_ptr();
+        let next = weights.wrapping_add(width * matrix.inputs);
         for block in 0..blocks {
             // Evenly: eight and one row would be one row alone with a whole panel to read.
             let first = rows.start + block * count / blocks;
@@ -125,6 +127,7 @@ unsafe fn multiply_body<V: Lanes>(job: &Job<'_>) {
                         x: x.start.add(first * x.stride),
                         x_stride: x.stride,
                         weights: weights.add(vector * LINE),
+                        ahead: next.wrapping_add(block * LINE * matrix.inputs),
                         width,
                         y: y.start.add(first * y.stride + column),
                         y_stride: y.stride,
@@ -148,6 +151,8 @@ struct Tile {
     x: *const f32,
     x_stride: usize,
     weights: *const f32,
+    /// What is fetched meanwhile, a line per input: a part of the next panel. It may be nobody's memory, which a fetch ignores.
+    ahead: *const f32,
     width: usize,
     y: *mut f32,
     y_stride: usize,
@@ -192,6 +197,7 @@ impl Tile {
                         sums[row][column] = x.fma(columns[column], sums[row][column]);
                     }
                 }
+                V::fetch(self.ahead.wrapping_add(input * LINE));
                 weights = weights.add(self.width);
             }
             for row in 0..M {

@@ -35,6 +35,16 @@ pub(super) unsafe trait Lanes: Copy {
     /// `self`, but 0 where `x < bound`.
     unsafe fn zero_where_less(self, x: Self, bound: Self) -> Self;
 
+    /// Has a line brought to the second-level cache. Any address will do.
+    #[inline(always)]
+    fn fetch(_line: *const f32) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: SSE is part of the target, and a fetch of any address does no harm.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T1>(_line.cast());
+        }
+    }
+
     #[inline(always)]
     unsafe fn to_array(self) -> [f32; LINE] {
         let mut array = [0.0; LINE];
