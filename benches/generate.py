@@ -1,13 +1,13 @@
 """Sampled tokens per second, side by side with transformers' generate (and llama.cpp): same model, same prompts, same threads, in one run.
 
-usage: generate.py [--repetitions 5] [--threads 2] [--only tiny|smollm2] [--gguf FILE]
+usage: generate.py [--repetitions 5] [--threads 2] [--only tiny|smollm2] [--libtorch] [--gguf FILE]
 Needs torch and transformers (make python-env; make bench-generate does it all). Two cases:
   tiny      configs/arith, 256 prompts of 16 tokens, 32 new tokens each
   smollm2   the shape of SmolLM2-135M (.cache/smollm2 if it was fetched, else random weights of that shape), 4 prompts of 64 tokens
             with 16 answers each, 64 new tokens
 The candidates take turns, each with its own noise; no answer ends early. Times are of the whole call, prompts included.
   ours           our engine with its kernels
-  libtorch       our engine without them
+  libtorch       with --libtorch: our engine without them
   transformers   generate() on a padded batch, every answer behind a copy of its prompt
   llama.cpp      where llama-cpp-python is installed: one batched decode per token, 4-bit weights (Q4_1) and greedy sampling in C
 The ceiling is the matrix products of one decode step of the whole batch, alone: by libtorch, and by our kernels.
@@ -33,6 +33,7 @@ def arguments():
     parser.add_argument('--repetitions', type=int, default=5)
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--only', choices=CASES)
+    parser.add_argument('--libtorch', action='store_true', help='measure our engine without its kernels too')
     parser.add_argument('--gguf', help='weights for llama.cpp')
     return parser.parse_args()
 
@@ -174,11 +175,12 @@ def compare(options, name, path, weights):
     cpp = llama(options, case, prompts) if name == 'smollm2' else None
     peers = {'transformers': peer.generate} | ({'llama.cpp': cpp.generate} if cpp else {})
     tokens = batch * case['new']
-    times = {candidate: [] for candidate in ['ours', 'libtorch', *peers]}
-    steps, ceilings, loads = {'ours': [], 'libtorch': []}, {'libtorch': [], 'kernels': []}, []
+    engines = ['ours'] + (['libtorch'] if options.libtorch else [])
+    times = {candidate: [] for candidate in [*engines, *peers]}
+    steps, ceilings, loads = {candidate: [] for candidate in engines}, {'libtorch': [], 'kernels': []}, []
     for repetition in range(options.repetitions + 1):  # the first one warms up
         loads.append(os.getloadavg()[0])
-        for candidate in ('ours', 'libtorch'):
+        for candidate in engines:
             result = ours.ask(candidate)
             assert result['tokens'] == tokens, result
             times[candidate].append(result['seconds'])

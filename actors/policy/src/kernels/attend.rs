@@ -14,6 +14,8 @@ pub(super) struct Reach<'a> {
     pub(super) memory: &'a [*mut f32],
     /// The sequence's blocks.
     pub(super) blocks: &'a [u32],
+    /// Those of the sequence whose turn is next: fetched meanwhile, since the caches of a whole batch fit no cache near by.
+    pub(super) next: &'a [u32],
     pub(super) layer: usize,
     /// Which key head.
     pub(super) head: usize,
@@ -27,6 +29,13 @@ impl Reach<'_> {
     unsafe fn keys(&self, block: usize) -> *const f32 {
         // SAFETY: the caller's: the table names blocks that exist.
         unsafe { self.memory[self.blocks[block] as usize].add(self.shape.keys(self.layer, self.head)) }
+    }
+
+    /// How far the same part of the next sequence's block is from here; nowhere, if it has none.
+    #[inline(always)]
+    fn ahead(&self, block: usize) -> isize {
+        let memory = |blocks: &[u32]| self.memory[blocks[block] as usize] as isize;
+        if block < self.next.len() { memory(self.next) - memory(self.blocks) } else { 0 }
     }
 
     #[inline(always)]
@@ -126,7 +135,30 @@ unsafe fn some<V: Lanes, const G: usize>(
     }
 }
 
-/// The scores of every position in the blocks that are seen.
+/// Sixteen times ∞, then -∞ as often, then ∞ again: what is no less than what is seen, and less than all that is not.
+static EDGES: [f32; 3 * BLOCK] = {
+    let mut edges = [f32::INFINITY; 3 * BLOCK];
+    let mut i = BLOCK;
+    while i < 2 * BLOCK {
+        edges[i] = f32::NEG_INFINITY;
+        i += 1;
+    }
+    edges
+};
+
+/// Sixteen bounds for a block's scores: -∞ at positions before `first`.
+fn seen_from(first: usize, block: usize) -> *const f32 {
+    let unseen = first.saturating_sub(block * BLOCK).min(BLOCK);
+    EDGES[2 * BLOCK - unseen..].as_ptr()
+}
+
+/// Sixteen bounds for a block's scores: -∞ from position `end` on.
+fn seen_until(end: usize, block: usize) -> *const f32 {
+    let seen = end.saturating_sub(block * BLOCK).min(BLOCK);
+    EDGES[BLOCK - seen..].as_ptr()
+}
+
+/// The scores of every position in the blocks with one that is seen; -∞ for those that are not.
 #[inline(always)]
 unsafe fn products<V: Lanes, const G: usize>(
     reach: &Reach<'_>,
@@ -139,30 +171,30 @@ unsafe fn products<V: Lanes, const G: usize>(
     // SAFETY: the caller's.
     unsafe {
         for block in reach.first / BLOCK..columns / BLOCK {
-            let keys = reach.keys(block);
+            let (keys, ahead) = (reach.keys(block), reach.ahead(block));
             let mut sums = [V::splat(0.0); G];
             for dimension in 0..width {
-                let keys = V::load(keys.add(dimension * BLOCK));
+                let keys = keys.add(dimension * BLOCK);
+                V::fetch(keys.wrapping_byte_offset(ahead));
+                let keys = V::load(keys);
                 for head in 0..G {
                     sums[head] = V::splat(*query.add(head * width + dimension)).fma(keys, sums[head]);
                 }
             }
+            let seen = V::load(seen_from(reach.first, block)).min(V::load(seen_until(reach.end, block)));
             for head in 0..G {
-                sums[head].mul(V::splat(scale)).store(scores.add(head * columns + block * BLOCK));
+                sums[head].mul(V::splat(scale)).min(seen).store(scores.add(head * columns + block * BLOCK));
             }
         }
     }
 }
 
-/// e^(score - largest) in place, 0 where nothing is seen; returns the sum.
+/// e^(score - largest) in place; returns the sum.
 #[inline(always)]
 unsafe fn softmax<V: Lanes>(scores: *mut f32, first: usize, end: usize) -> f32 {
     let (start, columns) = (first - first % BLOCK, end.next_multiple_of(BLOCK));
     // SAFETY: the caller's.
     unsafe {
-        for unseen in (start..first).chain(end..columns) {
-            *scores.add(unseen) = f32::NEG_INFINITY;
-        }
         let mut largest = V::splat(f32::NEG_INFINITY);
         for column in (start..columns).step_by(LINE) {
             largest = V::load(scores.add(column)).max(largest);
@@ -195,9 +227,12 @@ unsafe fn mix<V: Lanes, const G: usize, const J: usize>(
         let mut position = reach.first;
         while position < reach.end {
             let block = position / BLOCK;
-            let values = reach.values(block).add(start);
+            let (values, ahead) = (reach.values(block).add(start), reach.ahead(block));
             for position in position..reach.end.min((block + 1) * BLOCK) {
                 let values = values.add(position % BLOCK * value_stride);
+                for line in 0..J {
+                    V::fetch(values.wrapping_byte_offset(ahead).wrapping_add(line * LINE));
+                }
                 let values: [V; J] = std::array::from_fn(|line| V::load(values.add(line * LINE)));
                 for head in 0..G {
                     let weight = V::splat(*weights.add(head * columns + position));

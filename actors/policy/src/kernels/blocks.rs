@@ -4,7 +4,8 @@
 //! dimension lie side by side (a vector of scores is then a sum of vectors, without a sum across one), then the values, one
 //! position behind another. Blocks are counted: a prompt's full blocks are shared by its answers and never written again.
 //!
-//! Whoever takes a block gives it back. Memory that was used once is kept for the next.
+//! Whoever takes a block gives it back. Memory that was used once is kept for the next. It is taken some megabytes at a time, so
+//! that the kernel can map it in large pages: a decode step touches a few lines of very many.
 
 use super::aligned::{Aligned, round_up};
 use crate::ModelConfig;
@@ -16,12 +17,24 @@ pub const BLOCK: usize = 16;
 #[derive(Debug)]
 pub struct Blocks {
     pub(super) shape: BlockShape,
-    memory: Vec<Aligned>,
+    slabs: Vec<Aligned>,
+    /// Where each block lies.
+    memory: Vec<Place>,
     holders: Vec<u32>,
     free: Vec<u32>,
     /// Blocks that there may be at most.
     limit: usize,
 }
+
+/// The number of a slab, and the first float in it.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    slab: usize,
+    start: usize,
+}
+
+/// Floats of a slab, unless a block is larger.
+const SLAB: usize = (8 << 20) / size_of::<f32>();
 
 /// Where things lie in a block, in floats.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +76,7 @@ impl Blocks {
             width,
             value_stride: round_up(width),
         };
-        Self { shape, memory: Vec::new(), holders: Vec::new(), free: Vec::new(), limit }
+        Self { shape, slabs: Vec::new(), memory: Vec::new(), holders: Vec::new(), free: Vec::new(), limit }
     }
 
     /// Bytes of one block.
@@ -90,7 +103,14 @@ impl Blocks {
         if self.memory.len() >= self.limit {
             return None;
         }
-        self.memory.push(Aligned::zeros(self.shape.floats()));
+        let size = self.shape.floats();
+        let behind = self.memory.last().map(|last| Place { start: last.start + size, ..*last });
+        let place = behind.filter(|place| place.start + size <= self.slabs[place.slab].len()).unwrap_or_else(|| {
+            let most = (SLAB / size).clamp(1, self.limit - self.memory.len());
+            self.slabs.push(Aligned::zeros(most * size));
+            Place { slab: self.slabs.len() - 1, start: 0 }
+        });
+        self.memory.push(place);
         self.holders.push(1);
         Some(self.memory.len() as u32 - 1)
     }
@@ -103,9 +123,14 @@ impl Blocks {
     /// A block of one's own with the same content.
     pub fn copy(&mut self, block: u32) -> Option<u32> {
         let copy = self.take()?;
-        let source = std::mem::take(&mut self.memory[block as usize]);
-        self.memory[copy as usize].copy_from_slice(&source);
-        self.memory[block as usize] = source;
+        let (from, to, size) = (self.memory[block as usize], self.memory[copy as usize], self.shape.floats());
+        if from.slab == to.slab {
+            self.slabs[to.slab].copy_within(from.start..from.start + size, to.start);
+        } else {
+            let source = std::mem::take(&mut self.slabs[from.slab]);
+            self.slabs[to.slab][to.start..][..size].copy_from_slice(&source[from.start..][..size]);
+            self.slabs[from.slab] = source;
+        }
         Some(copy)
     }
 
@@ -122,7 +147,8 @@ impl Blocks {
 
     /// The memory of every block.
     pub(super) fn pointers(&mut self, into: &mut Vec<*mut f32>) {
+        let slabs: Vec<*mut f32> = self.slabs.iter_mut().map(|slab| slab.as_mut_ptr()).collect();
         into.clear();
-        into.extend(self.memory.iter_mut().map(|block| block.as_mut_ptr()));
+        into.extend(self.memory.iter().map(|place| slabs[place.slab].wrapping_add(place.start)));
     }
 }

@@ -120,6 +120,11 @@ unsafe fn multiply_body<V: Lanes>(job: &Job<'_>) {
                 let wide = most_vectors.min(vectors - vector);
                 let column = panel * PANEL + vector * LINE;
                 let bias = matrix.bias.as_ref().map_or(std::ptr::null(), |bias| bias[column..].as_ptr());
+                // A panel has three lines for each input: three tiles fetch the next one, the others what they read anyway.
+                let ahead = match block {
+                    0..3 => (next.wrapping_add(block * LINE * matrix.inputs), LINE),
+                    _ => (weights, 0),
+                };
                 // SAFETY: the caller's; the panel's columns are inside the matrix, rounded up.
                 unsafe {
                     let tile = Tile {
@@ -127,7 +132,7 @@ unsafe fn multiply_body<V: Lanes>(job: &Job<'_>) {
                         x: x.start.add(first * x.stride),
                         x_stride: x.stride,
                         weights: weights.add(vector * LINE),
-                        ahead: next.wrapping_add(block * LINE * matrix.inputs),
+                        ahead,
                         width,
                         y: y.start.add(first * y.stride + column),
                         y_stride: y.stride,
@@ -151,8 +156,9 @@ struct Tile {
     x: *const f32,
     x_stride: usize,
     weights: *const f32,
-    /// What is fetched meanwhile, a line per input: a part of the next panel. It may be nobody's memory, which a fetch ignores.
-    ahead: *const f32,
+    /// What is fetched meanwhile, a line per input: a part of the next panel, and the distance between two lines. It may be
+    /// nobody's memory, which a fetch ignores.
+    ahead: (*const f32, usize),
     width: usize,
     y: *mut f32,
     y_stride: usize,
@@ -197,7 +203,7 @@ impl Tile {
                         sums[row][column] = x.fma(columns[column], sums[row][column]);
                     }
                 }
-                V::fetch(self.ahead.wrapping_add(input * LINE));
+                V::fetch(self.ahead.0.wrapping_add(input * self.ahead.1));
                 weights = weights.add(self.width);
             }
             for row in 0..M {

@@ -72,7 +72,15 @@ pub(super) unsafe trait Lanes: Copy {
     #[inline(always)]
     unsafe fn largest(self) -> f32 {
         // SAFETY: the caller's.
-        unsafe { self.to_array() }.into_iter().fold(f32::NEG_INFINITY, f32::max)
+        let mut a = unsafe { self.to_array() };
+        let mut half = LINE / 2;
+        while half > 0 {
+            for i in 0..half {
+                a[i] = if a[i] > a[i + half] { a[i] } else { a[i + half] };
+            }
+            half /= 2;
+        }
+        a[0]
     }
 
     /// e^self to about an ulp (Cephes, expf.c); 0 below -87, e^88 above 88, NaN for NaN.

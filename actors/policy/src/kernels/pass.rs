@@ -192,11 +192,19 @@ impl Pass<'_> {
             self.meet();
             self.product(&layer.qkv, normed, qkv, thread, self.rows.len(), false);
             self.meet();
-            self.append(number, layer, own.clone());
-            if self.together && self.threads > 1 {
-                self.barrier.wait();
+            if self.together {
+                self.append(number, layer, own.clone());
+                if self.threads > 1 {
+                    self.barrier.wait();
+                }
+                self.attend(number, thread, own.clone());
+            } else {
+                // Row by row: what attention fetches for the next row is also where that one appends.
+                for row in own.clone() {
+                    self.append(number, layer, row..row + 1);
+                    self.attend(number, thread, row..row + 1);
+                }
             }
-            self.attend(number, thread, own.clone());
             self.meet();
             self.product(&layer.output, mixed, x, thread, self.rows.len(), true);
             self.meet();
@@ -245,7 +253,8 @@ impl Pass<'_> {
     fn reach(&self, layer: usize, head: usize, row: usize) -> Reach<'_> {
         let Row { position, blocks, .. } = self.rows[row];
         let first = self.config.window(layer).map_or(0, |window| (position + 1).saturating_sub(window as usize));
-        Reach { shape: self.shape, memory: self.memory, blocks, layer, head, first, end: position + 1 }
+        let next = self.rows.get(row + 1).map_or(blocks, |next| next.blocks);
+        Reach { shape: self.shape, memory: self.memory, blocks, next, layer, head, first, end: position + 1 }
     }
 
     /// Norms and rotates queries and keys, and puts keys and values into the blocks.
