@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use tch::{Device, Tensor};
 
@@ -130,6 +131,7 @@ impl Decoder {
                 together: tile.windows(2).any(|pair| std::ptr::eq(pair[0].blocks, pair[1].blocks)),
                 split: Split::choose(tile.len(), self.team.threads()),
                 threads: self.team.threads(),
+                turn: AtomicUsize::new(0),
                 barrier: &self.barrier,
                 buffers: self.work.buffers(),
                 logits: (logits, stride),
@@ -168,6 +170,7 @@ impl Decoder {
             together: false,
             split: Split::choose(rows.len(), self.team.threads()),
             threads: self.team.threads(),
+            turn: AtomicUsize::new(0),
             barrier: &self.barrier,
             buffers: self.work.buffers(),
             logits: (self.logits.as_mut_ptr(), stride),

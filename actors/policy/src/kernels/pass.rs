@@ -1,6 +1,7 @@
 //! One pass of some rows through all layers, as each thread of the team sees it.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::aligned::{Aligned, stride};
 use super::attend::{Reach, append, attend};
@@ -16,7 +17,8 @@ use crate::ModelConfig;
 /// How threads share the products. Everything else is always shared by rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Split {
-    /// Each takes its rows through all layers: nobody waits for anybody, and each reads all weights.
+    /// Each takes rows through all layers: nobody waits for anybody, and each reads all weights. Where no row needs what
+    /// another one computes, a thread that is done takes more, so that one whose core is busy otherwise holds up little.
     Rows,
     /// Each computes some columns of all rows: weights are read once, and all wait for each other seven times a layer.
     Columns,
@@ -28,6 +30,9 @@ impl Split {
         if rows >= 16 * threads { Self::Rows } else { Self::Columns }
     }
 }
+
+/// Rows that a thread takes at a time: enough to make use of a panel, few enough to be shared evenly.
+const TAKEN: usize = 32;
 
 /// The memory of a pass.
 #[derive(Debug, Default)]
@@ -112,6 +117,8 @@ pub(super) struct Pass<'a> {
     pub(super) together: bool,
     pub(super) split: Split,
     pub(super) threads: usize,
+    /// The first row that nobody has taken.
+    pub(super) turn: AtomicUsize,
     pub(super) barrier: &'a Barrier,
     pub(super) buffers: Buffers,
     pub(super) logits: (*mut f32, usize),
@@ -133,14 +140,42 @@ impl Pass<'_> {
     /// Each of the threads calls it once, the buffers have room for the rows, the rows' blocks exist and reach to their
     /// positions, and the level is available.
     pub(super) unsafe fn work(&self, thread: usize) {
-        let own = share(self.rows.len(), thread, self.threads);
+        let count = self.rows.len();
+        if self.split == Split::Rows && !self.together && self.wanted.len() == count {
+            let group = self.group();
+            // SAFETY: the caller's; every row is taken once.
+            self.taken(group, |own| unsafe { self.run(thread, own) });
+        } else {
+            // SAFETY: the caller's.
+            unsafe { self.run(thread, share(count, thread, self.threads)) };
+        }
+    }
+
+    /// Rows that are taken at a time.
+    fn group(&self) -> usize {
+        self.rows.len().div_ceil(self.threads).clamp(1, TAKEN)
+    }
+
+    /// Calls `job` with rows that nobody else has taken, until there are none.
+    fn taken(&self, group: usize, job: impl Fn(Range<usize>)) {
+        loop {
+            let first = self.turn.fetch_add(group, Ordering::Relaxed);
+            if first >= self.rows.len() {
+                return;
+            }
+            job(first..(first + group).min(self.rows.len()));
+        }
+    }
+
+    /// Takes rows through all layers, together with the other threads if columns are shared.
+    unsafe fn run(&self, thread: usize, own: Range<usize>) {
         // SAFETY: the caller's; each step writes the rows or columns that are this thread's.
         unsafe {
             self.embed(own.clone());
             for (number, layer) in self.weights.layers.iter().enumerate() {
                 self.layer(number, layer, thread, own.clone());
             }
-            self.head(thread);
+            self.head(thread, own);
         }
     }
 
@@ -150,20 +185,24 @@ impl Pass<'_> {
     /// As there, but for the blocks.
     pub(super) unsafe fn products(&self, thread: usize) {
         let Buffers { x, normed, qkv, mixed, gate_up, .. } = self.buffers;
-        let (rows, (start, stride)) = (self.rows.len(), self.logits);
+        let (start, stride) = self.logits;
         // SAFETY: the caller's.
-        unsafe {
+        let run = |own: Range<usize>| unsafe {
             for layer in &self.weights.layers {
-                self.product(&layer.qkv, normed, qkv, thread, rows, false);
+                self.product(&layer.qkv, normed, qkv, thread, &own, false);
                 self.meet();
-                self.product(&layer.output, mixed, x, thread, rows, false);
+                self.product(&layer.output, mixed, x, thread, &own, false);
                 self.meet();
-                self.product(&layer.gate_up, normed, gate_up, thread, rows, false);
+                self.product(&layer.gate_up, normed, gate_up, thread, &own, false);
                 self.meet();
-                self.product(&layer.down, gate_up, x, thread, rows, false);
+                self.product(&layer.down, gate_up, x, thread, &own, false);
                 self.meet();
             }
-            self.product(&self.weights.head, normed, Rows { start, stride }, thread, rows, false);
+            self.product(&self.weights.head, normed, Rows { start, stride }, thread, &own, false);
+        };
+        match self.split {
+            Split::Rows => self.taken(self.group(), run),
+            Split::Columns => run(0..self.rows.len()),
         }
     }
 
@@ -190,7 +229,7 @@ impl Pass<'_> {
         unsafe {
             self.norm(&layer.input_norm, own.clone(), |row| x.row(row));
             self.meet();
-            self.product(&layer.qkv, normed, qkv, thread, self.rows.len(), false);
+            self.product(&layer.qkv, normed, qkv, thread, &own, false);
             self.meet();
             if self.together {
                 self.append(number, layer, own.clone());
@@ -206,17 +245,17 @@ impl Pass<'_> {
                 }
             }
             self.meet();
-            self.product(&layer.output, mixed, x, thread, self.rows.len(), true);
+            self.product(&layer.output, mixed, x, thread, &own, true);
             self.meet();
             self.norm(&layer.post_norm, own.clone(), |row| x.row(row));
             self.meet();
-            self.product(&layer.gate_up, normed, gate_up, thread, self.rows.len(), false);
+            self.product(&layer.gate_up, normed, gate_up, thread, &own, false);
             self.meet();
-            for row in own {
+            for row in own.clone() {
                 gated(self.level, gate_up.row(row), self.config.intermediate_size as usize);
             }
             self.meet();
-            self.product(&layer.down, gate_up, x, thread, self.rows.len(), true);
+            self.product(&layer.down, gate_up, x, thread, &own, true);
             self.meet();
         }
     }
@@ -232,18 +271,19 @@ impl Pass<'_> {
         }
     }
 
+    /// A product of `own` rows, or, where columns are shared, of some columns of all rows.
     unsafe fn product(
         &self,
         matrix: &Matrix,
         x: Rows<*mut f32>,
         y: Rows<*mut f32>,
         thread: usize,
-        rows: usize,
+        own: &Range<usize>,
         add: bool,
     ) {
         let (rows, panels) = match self.split {
-            Split::Rows => (share(rows, thread, self.threads), 0..matrix.panels()),
-            Split::Columns => (0..rows, share(matrix.panels(), thread, self.threads)),
+            Split::Rows => (own.clone(), 0..matrix.panels()),
+            Split::Columns => (0..self.rows.len(), share(matrix.panels(), thread, self.threads)),
         };
         let job = Job { matrix, x: x.read(), y, rows, panels, add };
         // SAFETY: the caller's.
@@ -303,21 +343,27 @@ impl Pass<'_> {
     }
 
     /// The logits of the wanted rows.
-    unsafe fn head(&self, thread: usize) {
-        if self.wanted.len() != self.rows.len() && self.threads > 1 && self.split == Split::Rows {
+    unsafe fn head(&self, thread: usize, own: Range<usize>) {
+        let all = self.wanted.len() == self.rows.len();
+        if !all && self.threads > 1 && self.split == Split::Rows {
             // Wanted rows are shared anew.
             self.barrier.wait();
         }
-        let own = share(self.wanted.len(), thread, self.threads);
+        let own = if all { own } else { share(self.wanted.len(), thread, self.threads) };
         let vocabulary = self.config.vocab_size as usize;
         let (start, stride) = self.logits;
+        let head = &self.weights.head;
+        let (rows, panels) = match self.split {
+            Split::Rows => (own.clone(), 0..head.panels()),
+            Split::Columns => (0..self.wanted.len(), share(head.panels(), thread, self.threads)),
+        };
         // SAFETY: the caller's. Row `i` of `normed` is written by whom wanted row `i` belongs to, who is the one that reads
         // it, or all wait for it.
         unsafe {
             self.norm(&self.weights.norm, own.clone(), |row| self.buffers.x.row(self.wanted[row]));
             self.meet();
-            let head = &self.weights.head;
-            self.product(head, self.buffers.normed, Rows { start, stride }, thread, self.wanted.len(), false);
+            let (x, y) = (self.buffers.normed.read(), Rows { start, stride });
+            multiply(self.level, &Job { matrix: head, x, y, rows, panels, add: false });
             self.meet();
             for row in own {
                 std::slice::from_raw_parts_mut(start.add(row * stride), stride)[vocabulary..].fill(f32::NEG_INFINITY);
