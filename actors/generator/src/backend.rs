@@ -32,7 +32,7 @@ pub(crate) struct Draw {
 
 impl Draw {
     /// From logits, (sequences, vocabulary).
-    pub(crate) fn from_logits(&self, logits: &Tensor) -> Result<Vec<Drawn>, GeneratorError> {
+    pub(crate) fn of_logits(&self, logits: &Tensor) -> Result<Vec<Drawn>, GeneratorError> {
         if self.filters.none() {
             return sample::draw(logits, &self.uniforms, self.temperature);
         }

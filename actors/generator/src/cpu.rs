@@ -102,7 +102,7 @@ impl CpuBackend {
         let vocabulary = self.decoder.vocabulary();
         let flat: Vec<f32> = logits.iter().flat_map(|row| &row[..vocabulary]).copied().collect();
         let tensor = Tensor::f_from_slice(&flat)?.f_view([logits.len() as i64, vocabulary as i64])?;
-        draw.from_logits(&tensor.f_to_kind(Kind::Float)?)
+        draw.of_logits(&tensor.f_to_kind(Kind::Float)?)
     }
 
     pub(crate) fn prefill(&mut self, heads: &[Head<'_>], most: usize) -> Result<usize, GeneratorError> {

@@ -52,7 +52,7 @@ impl TorchBackend {
         let hidden = store.decode(|positions, attend| transformer.hidden(weights, &tokens, positions, attend))?;
         // (n, 1, hidden) -> (n, hidden)
         let logits = transformer.logits(weights, &hidden.f_squeeze_dim(1)?)?;
-        draw.from_logits(&logits)
+        draw.of_logits(&logits)
     }
 
     /// Whole prompts only: a pass is as long as its longest, whatever `most` says.
@@ -124,7 +124,7 @@ impl TorchBackend {
         });
         let kept = kept.map(|(prompts, row)| prompts.row(row)).transpose()?;
         self.prompts = kept.into_iter().collect();
-        draw.from_logits(&Tensor::f_cat(&logits, 0)?)
+        draw.of_logits(&Tensor::f_cat(&logits, 0)?)
     }
 
     pub(crate) fn retain(&mut self, wanted: impl Fn(GroupId) -> bool) {
