@@ -335,13 +335,13 @@ fn answers_that_outgrow_the_memory_are_suspended_the_youngest_first() {
     let config = model(true);
     let snapshot = snapshot(&config, 0);
     let each = counterpoint_policy::kernels::Blocks::block_bytes(&config);
-    // Two blocks of prompt; answers begin with room for two more than that, and come to need three.
+    // Six answers share a block of prompt; they begin with room for two blocks each, and come to need three.
     let options = EngineOptions { kv_bytes: Some(15 * each), max_new_tokens: 40, ..never_stopping(OnSwap::Drain) };
     let mut limited = engine(Arc::clone(&snapshot), options.clone());
     let mut free = engine(Arc::clone(&snapshot), EngineOptions { kv_bytes: None, ..options.clone() });
     for engine in [&mut limited, &mut free] {
-        for group in 0..6 {
-            engine.submit(request(group, &[3; 32], 1)).unwrap();
+        for group in 0..2 {
+            engine.submit(request(group, &[3; 16], 6)).unwrap();
         }
     }
     let (finished, _) = run(&mut limited);
