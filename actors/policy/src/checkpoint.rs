@@ -35,6 +35,7 @@ mod shards;
 mod stream;
 mod write;
 
+pub(crate) use adapter::model_dir;
 pub use adapter::{is_adapter, load as load_adapter, save as save_adapter};
 pub use merge::{Merged, merge};
 pub use read::{load, stored_kind};

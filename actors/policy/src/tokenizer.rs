@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::config::token_ids;
 use crate::stream::Plan;
 use crate::template::ChatTemplate;
-use crate::{ChatOptions, ModelConfig, PolicyError, text_file};
+use crate::{ChatOptions, ModelConfig, PolicyError, checkpoint, text_file};
 
 /// Why a model that was trained on plain text takes no chats.
 const NO_TEMPLATE: &str = "the model has none (neither chat_template.jinja nor chat_template in tokenizer_config.json), so \
@@ -51,10 +51,13 @@ impl Tokenizer {
         Self::with_options(dir, &ChatOptions::default())
     }
 
-    /// Reads the tokenizer of a model directory; chats become text as `options` say.
+    /// Reads the tokenizer of a model directory; chats become text as `options` say. An adapter's directory needs the one of
+    /// its base beside it, for the model's settings, and for the tokenizer if it holds none itself.
     pub fn with_options(dir: &Path, options: &ChatOptions) -> Result<Self, PolicyError> {
         options.check()?;
-        let config = ModelConfig::from_dir(dir)?;
+        let model = checkpoint::model_dir(dir)?;
+        let dir = if dir.join("tokenizer.json").exists() { dir } else { &model };
+        let config = ModelConfig::from_dir(&model)?;
         let path = dir.join("tokenizer.json");
         let text = text_file::read(&path, MOST_TOKENIZER)?;
         let tokenizer = guarded(|| {
@@ -64,7 +67,7 @@ impl Tokenizer {
         })
         .map_err(|problem| PolicyError::File { path, problem: format!("not a tokenizer: {problem}") })?;
         let settings = json(&dir.join("tokenizer_config.json"))?;
-        let generation = json(&dir.join("generation_config.json"))?;
+        let generation = json(&model.join("generation_config.json"))?;
         let special_tokens = special_tokens(&json(&dir.join("special_tokens_map.json"))?, &settings);
         let eos_tokens = eos_tokens(&config, &generation, &special_tokens, &tokenizer);
         let template = template(dir, &settings, special_tokens, options)?;

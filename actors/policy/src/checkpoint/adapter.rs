@@ -217,6 +217,11 @@ pub(super) fn load_merged(dir: &Path, kind: Kind, device: Device) -> Result<(Mod
     }
 }
 
+/// The directory with the model's own config.json: this one, or that of an adapter's base.
+pub(crate) fn model_dir(dir: &Path) -> Result<PathBuf, PolicyError> {
+    if is_adapter(dir) { base_of(dir, &AdapterConfig::read(dir)?) } else { Ok(dir.to_owned()) }
+}
+
 fn base_of(dir: &Path, config: &AdapterConfig) -> Result<PathBuf, PolicyError> {
     let problem = match &config.base {
         Some(base) if base.join(CONFIG).exists() && !is_adapter(base) => return Ok(base.clone()),
