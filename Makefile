@@ -63,7 +63,7 @@ bench-generate: build python-env ## sampled tokens per second against transforme
 	@.venv/bin/python benches/generate.py
 
 bench-actors: setup ## completions per second through the actors alone, with a generator and a learner that do no work
-	@$(CARGO) bench --quiet --locked --bench actors -- 5000000 5
+	@$(CARGO) bench --quiet --locked --bench actors -- 10000000 5
 
 compare-objectives: build ## the objectives side by side on the quickstart task: a table and benches/objectives.svg
 	@python3 benches/compare_objectives.py

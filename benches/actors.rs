@@ -2,11 +2,11 @@
 //! generator and a learner that do no work. What is left is what a completion costs outside of the model.
 //!
 //! Started by `make bench-actors`; `cargo bench` alone does nothing. Arguments: completions, then rounds. Prints
-//! completions/s of every round and the memory before and after it.
+//! completions/s of every round, the memory before and after it, and how long groups took.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use counterpoint_replay::{FeedConfig, ReplayActor, ReplayArgs, ReplayConfig, ReplayMsg};
@@ -14,9 +14,11 @@ use counterpoint_rollout::clock::Stopwatch;
 use counterpoint_rollout::contract::{GeneratorEvent, LearnerEvent, LearnerMsg, ReplayEvent, StepReport};
 use counterpoint_rollout::{
     Completion, FinishReason, GeneratorId, GeneratorMsg, Group, Lease, PolicyVersion, Prompt, PromptContent,
-    VerifierMsg, VersionSpan, convertible,
+    ScoredGroup, Verdict, VerifierMsg, VersionSpan, convertible,
 };
-use counterpoint_verifier::{Home, PoolArgs, Registry, VerifierConfig, VerifierPool};
+use counterpoint_verifier::{
+    Home, Mode, PoolArgs, Question, Registry, Verifier, VerifierConfig, VerifierPool, async_trait,
+};
 use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
 use serde_json::Map;
 use tokio::sync::mpsc;
@@ -36,6 +38,69 @@ const DONE: &str = "done";
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
+/// Follows every so-many-th group.
+const FOLLOWED: u64 = 997;
+
+/// Seconds that followed groups took, by what they had behind them then. A group is known by its prompt: no prompt is in
+/// flight twice, since there are many more than leases.
+#[derive(Default)]
+struct Paces {
+    running: HashMap<String, Stopwatch>,
+    to_verifier: Vec<f64>,
+    to_learner: Vec<f64>,
+}
+
+#[derive(Clone, Default)]
+struct Followed(Arc<Mutex<Paces>>);
+
+impl Followed {
+    fn with<T>(&self, work: impl FnOnce(&mut Paces) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn generated(&self, lease: &Lease) {
+        if lease.group.0.is_multiple_of(FOLLOWED) {
+            self.with(|paces| paces.running.insert(lease.prompt.id.clone(), Stopwatch::start()));
+        }
+    }
+
+    fn at_verifier(&self, prompt: &str) {
+        self.with(|paces| {
+            if let Some(watch) = paces.running.get(prompt) {
+                paces.to_verifier.push(watch.elapsed().as_secs_f64());
+            }
+        });
+    }
+
+    fn at_learner(&self, groups: &[Arc<ScoredGroup>]) {
+        self.with(|paces| {
+            for lease in groups.iter().map(|group| &group.group.lease) {
+                if let Some(watch) = paces.running.remove(&lease.prompt.id) {
+                    paces.to_learner.push(watch.elapsed().as_secs_f64());
+                }
+            }
+        });
+    }
+}
+
+/// `exact`, and when it was asked.
+struct Timed {
+    judge: Arc<dyn Verifier>,
+    followed: Followed,
+}
+
+#[async_trait]
+impl Verifier for Timed {
+    async fn verify(&self, question: &Question) -> Vec<Verdict> {
+        self.followed.at_verifier(&question.prompt.id);
+        self.judge.verify(question).await
+    }
+
+    fn mode(&self) -> Mode {
+        self.judge.mode()
+    }
+}
+
 /// Answers every lease at once, half of the answers right.
 struct Generator;
 
@@ -48,6 +113,7 @@ convertible! { GeneratorIn { Ask(GeneratorMsg) } }
 
 struct Generating {
     to: DerivedActorRef<GeneratorEvent>,
+    followed: Followed,
     version: PolicyVersion,
     /// Leases whose weights are not there yet.
     early: VecDeque<Lease>,
@@ -56,14 +122,10 @@ struct Generating {
 impl Actor for Generator {
     type Msg = GeneratorIn;
     type State = Generating;
-    type Arguments = DerivedActorRef<GeneratorEvent>;
+    type Arguments = Generating;
 
-    async fn pre_start(
-        &self,
-        _: ActorRef<GeneratorIn>,
-        to: DerivedActorRef<GeneratorEvent>,
-    ) -> Result<Generating, ActorProcessingErr> {
-        Ok(Generating { to, version: PolicyVersion(0), early: VecDeque::new() })
+    async fn pre_start(&self, _: ActorRef<GeneratorIn>, state: Generating) -> Result<Generating, ActorProcessingErr> {
+        Ok(state)
     }
 
     async fn handle(
@@ -84,6 +146,7 @@ impl Actor for Generator {
             let Some(lease) = state.early.pop_front() else { break };
             let (group, version) = (lease.group, state.version);
             state.to.send_message(GeneratorEvent::Started { group, version })?;
+            state.followed.generated(&lease);
             state.to.send_message(GeneratorEvent::Generated(Arc::new(answered(lease, version))))?;
         }
         Ok(())
@@ -108,6 +171,7 @@ struct Learner;
 struct Learning {
     replay: DerivedActorRef<LearnerEvent>,
     generator: ActorRef<GeneratorIn>,
+    followed: Followed,
     /// Steps that are left.
     steps: u64,
     end: mpsc::UnboundedSender<String>,
@@ -128,6 +192,7 @@ impl Actor for Learner {
         LearnerMsg::Train(batch): LearnerMsg,
         state: &mut Learning,
     ) -> Result<(), ActorProcessingErr> {
+        state.followed.at_learner(&batch.groups);
         let version = PolicyVersion(batch.version.0 + 1);
         let groups = batch.groups.iter().map(|group| group.group.id()).collect();
         state.replay.send_message(LearnerEvent { version, groups, report: Arc::new(StepReport::default()) })?;
@@ -140,7 +205,7 @@ impl Actor for Learner {
     }
 }
 
-/// Hears what the conductor would, and tells of the end.
+/// Hears what the conductor would, and tells of what should not happen.
 struct Observer;
 
 impl Actor for Observer {
@@ -162,7 +227,7 @@ impl Actor for Observer {
         event: ReplayEvent,
         end: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        if !matches!(event, ReplayEvent::Scored(_)) {
+        if !matches!(event, ReplayEvent::Scored(_) | ReplayEvent::Exhausted) {
             end.send(format!("{event:?}"))?;
         }
         Ok(())
@@ -170,7 +235,7 @@ impl Actor for Observer {
 }
 
 /// The seconds that so many optimiser steps take.
-async fn round(steps: u64) -> Outcome<f64> {
+async fn round(steps: u64, followed: &Followed) -> Outcome<f64> {
     let (end, mut ended) = mpsc::unbounded_channel();
     let (observer, _) = Actor::spawn(None, Observer, end.clone()).await?;
     let prompts: Vec<Arc<Prompt>> = (0..10_000).map(question).collect();
@@ -185,11 +250,19 @@ async fn round(steps: u64) -> Outcome<f64> {
         observer: observer.get_derived(),
     };
     let (replay, _) = Actor::spawn(None, ReplayActor, args).await?;
-    let (generator, _) = Actor::spawn(None, Generator, replay.get_derived()).await?;
-    let learning = Learning { replay: replay.get_derived(), generator: generator.clone(), steps, end };
+    let followed = followed.clone();
+    let generating = Generating {
+        to: replay.get_derived(),
+        followed: followed.clone(),
+        version: PolicyVersion(0),
+        early: VecDeque::new(),
+    };
+    let (generator, _) = Actor::spawn(None, Generator, generating).await?;
+    let learning =
+        Learning { replay: replay.get_derived(), generator: generator.clone(), followed: followed.clone(), steps, end };
     let (learner, _) = Actor::spawn(None, Learner, learning).await?;
     let config = VerifierConfig::default();
-    let verifier = Registry::default().build(&config)?;
+    let verifier = Arc::new(Timed { judge: Registry::default().build(&config)?, followed });
     let pool = PoolArgs { name: config.name.clone(), verifier, home: Home::default(), config };
     let (pool, _) = VerifierPool::start(pool, None).await?;
 
@@ -229,6 +302,12 @@ fn resident_mib() -> Outcome<f64> {
     Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
 }
 
+fn show(what: &str, seconds: &mut [f64]) {
+    seconds.sort_by(f64::total_cmp);
+    let at = |share: f64| seconds.get((seconds.len() as f64 * share) as usize).copied().unwrap_or(f64::NAN) * 1e3;
+    println!("{what}: median {:.2} ms, p99 {:.2} ms ({} groups)", at(0.5), at(0.99), seconds.len());
+}
+
 fn main() -> Outcome<()> {
     let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
     let &[completions, rounds] = numbers.as_slice() else {
@@ -236,14 +315,14 @@ fn main() -> Outcome<()> {
         return Ok(());
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let mut rates = Vec::new();
+    let (mut rates, followed) = (Vec::new(), Followed::default());
     for number in 1..=rounds {
         let before = resident_mib()?;
         let steps = completions.div_ceil(STEP);
-        let (trained, seconds) = (steps * STEP, runtime.block_on(round(steps))?);
+        let (trained, seconds) = (steps * STEP, runtime.block_on(round(steps, &followed))?);
         rates.push(trained as f64 / seconds);
         println!(
-            "round {number}: {trained} completions in {seconds:.2f} s, {:.0} per second; {before:.0} MiB before, {:.0} after",
+            "round {number}: {trained} completions in {seconds:.2} s, {:.0} per second; {before:.0} MiB before, {:.0} after",
             trained as f64 / seconds,
             resident_mib()?
         );
@@ -252,5 +331,9 @@ fn main() -> Outcome<()> {
     if let (Some(low), Some(high), Some(median)) = (rates.first(), rates.last(), rates.get(rates.len() / 2)) {
         println!("completions per second: median {median:.0}, lowest {low:.0}, highest {high:.0}");
     }
+    followed.with(|paces| {
+        show("from the generator, through replay, to the verifier", &mut paces.to_verifier);
+        show("from the generator to the learner, waits for full batches included", &mut paces.to_learner);
+    });
     Ok(())
 }
