@@ -9,7 +9,7 @@ BIN := target/release/counterpoint
 # Idle OpenMP threads must sleep, not spin: two engines share the cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup build quickstart smollm2-model smollm2 test lint bench-race bench-verify bench-learner bench-generate bench-actors compare-objectives mutations fuzz python-env bench-eval test-python clean
+.PHONY: help setup build quickstart smollm2-model smollm2 test lint bench-race bench-verify bench-learner bench-generate bench-actors bench-swap compare-objectives mutations fuzz python-env bench-eval test-python clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,10 @@ bench-generate: build python-env ## sampled tokens per second against transforme
 
 bench-actors: setup ## completions per second through the actors alone, with a generator and a learner that do no work
 	@$(CARGO) bench --quiet --locked --bench actors -- 10000000 5
+
+bench-swap: smollm2-model ## how long new weights make decoding stand still, how fast they are copied, and 1,000 swaps' memory
+	@$(CARGO) bench --quiet --locked --bench swap -- configs/arith 256 1000 1
+	@$(CARGO) bench --quiet --locked --bench swap -- .cache/smollm2 64 10 1
 
 compare-objectives: build ## the objectives side by side on the quickstart task: a table and benches/objectives.svg
 	@python3 benches/compare_objectives.py

@@ -4,7 +4,7 @@
 //! (2·P·e) and the weights last published (P·e); with `objective.kl_coef` also those of the reference (P·e). With an adapter (`[lora]`) only the adapter has gradients and
 //! moments, and the frozen model is the reference. What comes on top
 //! depends on the answers: a second published copy while weights are swapped (P·e), the packed weights of engines that run the
-//! kernels (P·e each), the KV caches, at most slots · longest sequence ·
+//! kernels (P·e each, 2·P·e in generators that take new ones while they run, for η > 0), the KV caches, at most slots · longest sequence ·
 //! 2 · layers · kv_heads · head_dim · e, and the activations and logits of a micro-batch, which are counted from the shapes that
 //! backward keeps and are right to some ten percent. The memory of libtorch itself, of the data and of the allocator's slack
 //! is in none of it. So what is certain and does not fit is refused, and the sum within a tenth of what is free is warned of.
@@ -63,7 +63,9 @@ impl Memory {
         let possible = |what, bytes| Part { what, bytes, certain: 0 };
         // The kernels run float32 on a CPU, an adapter folded in; each engine has its own.
         let kernels = config.generator.kernels && bytes == 4 && !(config.lora.publish == Publish::Separate);
-        let panels = if kernels { weights.saturating_mul(generators + evaluators) } else { 0 };
+        // A generator that takes weights while it runs packs them beside those in use.
+        let buffers = 1 + u64::from(config.replay.max_staleness > 0);
+        let panels = if kernels { weights.saturating_mul(buffers * generators + evaluators) } else { 0 };
         let caches = slots.saturating_mul(cached).saturating_mul(cache_per_token);
         let allowed =
             config.generator.kv_memory_mb.filter(|_| kernels).map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20));

@@ -77,6 +77,25 @@ impl Backend {
         }
     }
 
+    /// Gets other weights ready beside the present ones, where that takes time. [`Self::swap`] takes them.
+    pub(crate) fn begin_load(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), GeneratorError> {
+        match self {
+            Self::Cpu(cpu) => cpu.begin_load(snapshot),
+            Self::Torch(_) => Ok(()),
+        }
+    }
+
+    /// Takes the weights of [`Self::begin_load`] as [`Self::load`] does, if they are ready or `wait`; says whether it did.
+    pub(crate) fn swap(&mut self, snapshot: &Arc<Snapshot>, wait: bool) -> Result<bool, GeneratorError> {
+        match self {
+            Self::Cpu(cpu) => cpu.swap(snapshot.version(), wait),
+            Self::Torch(torch) => {
+                torch.load(snapshot);
+                Ok(true)
+            }
+        }
+    }
+
     /// Moves sequences `(from, to)`, then forgets all slots from `active` on.
     pub(crate) fn compact(&mut self, moves: &[(usize, usize)], active: usize) -> Result<(), GeneratorError> {
         match self {

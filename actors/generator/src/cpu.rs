@@ -64,6 +64,19 @@ impl CpuBackend {
         Ok(())
     }
 
+    pub(crate) fn begin_load(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), GeneratorError> {
+        Ok(self.decoder.begin_load(snapshot)?)
+    }
+
+    pub(crate) fn swap(&mut self, version: PolicyVersion, wait: bool) -> Result<bool, GeneratorError> {
+        let swapped = self.decoder.swap(wait)?;
+        if swapped {
+            self.retain(|_| false);
+            self.version = version;
+        }
+        Ok(swapped)
+    }
+
     pub(crate) fn compact(&mut self, moves: &[(usize, usize)], active: usize) {
         for &(from, to) in moves {
             let moved = std::mem::take(&mut self.slots[from]);

@@ -9,6 +9,7 @@
 //! their submission, and one that waits for newer weights holds back those behind it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use counterpoint_policy::Snapshot;
 use counterpoint_rollout::clock::Stopwatch;
@@ -23,14 +24,29 @@ use crate::{Detokenize, Drawn, EngineOptions, Event, GeneratorError, OnSwap, Req
 pub struct Engine {
     options: EngineOptions,
     snapshot: Arc<Snapshot>,
-    /// Weights that wait for running sequences to finish ([`OnSwap::Drain`]).
-    pending: Option<Arc<Snapshot>>,
+    pending: Option<Pending>,
+    /// Time that running sequences stood still for new weights, since somebody asked.
+    pause: Duration,
     backend: Backend,
     schedule: Schedule,
     /// Reported by the next step.
     events: Vec<Event>,
     tokens: u64,
     suspensions: u64,
+}
+
+/// Weights that wait to be taken.
+struct Pending {
+    snapshot: Arc<Snapshot>,
+    ready: Ready,
+}
+
+/// How waiting weights are made ready for use.
+enum Ready {
+    /// When they are taken, in the place of the present ones.
+    InPlace,
+    /// From the start, beside the present ones.
+    Beside,
 }
 
 impl Engine {
@@ -46,7 +62,17 @@ impl Engine {
         let schedule =
             Schedule::new(options.slots, options.max_new_tokens, options.eos_tokens.clone(), stop, detokenize)
                 .with_max_time(options.max_time);
-        Ok(Self { options, snapshot, pending: None, backend, schedule, events: Vec::new(), tokens: 0, suspensions: 0 })
+        Ok(Self {
+            options,
+            snapshot,
+            pending: None,
+            pause: Duration::ZERO,
+            backend,
+            schedule,
+            events: Vec::new(),
+            tokens: 0,
+            suspensions: 0,
+        })
     }
 
     /// Appends a group to the queue. A prompt that does not fit is dropped, which the next step reports.
@@ -80,23 +106,62 @@ impl Engine {
     /// Takes new weights: at once with [`OnSwap::Keep`], else when the running sequences have finished, and newer weights
     /// replace those that still wait. [`Self::version`] tells what is loaded.
     pub fn load(&mut self, snapshot: Arc<Snapshot>) -> Result<(), GeneratorError> {
+        let watch = Stopwatch::start();
+        let snapshot = self.fitting(snapshot)?;
+        self.pending = Some(Pending { snapshot, ready: Ready::InPlace });
+        self.swap_if_due()?;
+        self.pause += watch.elapsed();
+        Ok(())
+    }
+
+    /// Like [`Self::load`], but running sequences go on with the present weights until the new ones are ready for use. Where
+    /// nothing could go on they are loaded at once, so that a synchronous run repeats to the bit.
+    pub fn begin_load(&mut self, snapshot: Arc<Snapshot>) -> Result<(), GeneratorError> {
+        if !self.needs_present_weights() {
+            return self.load(snapshot);
+        }
+        let watch = Stopwatch::start();
+        let snapshot = self.fitting(snapshot)?;
+        self.backend.begin_load(&snapshot)?;
+        self.pending = Some(Pending { snapshot, ready: Ready::Beside });
+        self.pause += watch.elapsed();
+        Ok(())
+    }
+
+    fn fitting(&self, snapshot: Arc<Snapshot>) -> Result<Arc<Snapshot>, GeneratorError> {
         if snapshot.config() != self.snapshot.config() {
             return Err(GeneratorError::OtherModel { version: snapshot.version() });
         }
         let (device, kind) = (self.snapshot.flat().device(), self.snapshot.flat().kind());
         let fits = snapshot.flat().device() == device && snapshot.flat().kind() == kind;
-        self.pending = Some(if fits { snapshot } else { Arc::new(snapshot.to(device, kind)?) });
-        self.swap_if_due()
+        Ok(if fits { snapshot } else { Arc::new(snapshot.to(device, kind)?) })
     }
 
     fn swap_if_due(&mut self) -> Result<(), GeneratorError> {
-        if (self.options.on_swap == OnSwap::Keep || self.schedule.running() == 0)
-            && let Some(snapshot) = self.pending.take()
-        {
-            self.backend.load(&snapshot)?;
-            self.snapshot = snapshot;
+        let draining = self.options.on_swap == OnSwap::Drain;
+        let wait = !self.needs_present_weights();
+        let Some(Pending { snapshot, ready }) = &self.pending else { return Ok(()) };
+        if draining && self.schedule.running() > 0 {
+            return Ok(());
+        }
+        let swapped = match ready {
+            Ready::InPlace => self.backend.load(snapshot).map(|()| true)?,
+            Ready::Beside => self.backend.swap(snapshot, wait || draining)?,
+        };
+        if swapped && let Some(pending) = self.pending.take() {
+            self.snapshot = pending.snapshot;
         }
         Ok(())
+    }
+
+    /// Whether anything could go on with the loaded weights.
+    fn needs_present_weights(&self) -> bool {
+        self.schedule.running() > 0 || self.schedule.admissible(self.version())
+    }
+
+    /// How long running sequences stood still for new weights since this was last asked.
+    pub fn take_pause(&mut self) -> Duration {
+        std::mem::take(&mut self.pause)
     }
 
     /// The loaded weights.
@@ -109,7 +174,7 @@ impl Engine {
         &self.options
     }
 
-    /// Whether new weights wait for running sequences to finish ([`OnSwap::Drain`]).
+    /// Whether new weights wait: to be ready, or for running sequences to finish ([`OnSwap::Drain`]).
     pub fn swapping(&self) -> bool {
         self.pending.is_some()
     }
@@ -131,19 +196,20 @@ impl Engine {
 
     /// Whether a step would do nothing: no sequence runs, and none may start with the loaded weights.
     pub fn is_idle(&self) -> bool {
-        self.events.is_empty()
-            && self.pending.is_none()
-            && self.schedule.running() == 0
-            && !self.schedule.admissible(self.version())
+        self.events.is_empty() && self.pending.is_none() && !self.needs_present_weights()
     }
 
     /// One decode step: see the module.
     pub fn step(&mut self) -> Result<Vec<Event>, GeneratorError> {
         let _inference = tch::no_grad_guard();
         let watch = self.options.max_time.map(|_| Stopwatch::start());
-        self.swap_if_due()?;
+        if self.pending.is_some() {
+            let watch = Stopwatch::start();
+            self.swap_if_due()?;
+            self.pause += watch.elapsed();
+        }
         self.decode()?;
-        if self.pending.is_none() {
+        if self.pending.is_none() || self.options.on_swap == OnSwap::Keep {
             self.admit()?;
         }
         if let Some(watch) = watch {

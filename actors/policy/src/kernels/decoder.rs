@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::thread::{self, JoinHandle};
 
 use tch::{Device, Tensor};
 
@@ -32,6 +33,9 @@ pub struct Decoder {
     config: Arc<ModelConfig>,
     level: Level,
     weights: PackedWeights,
+    /// Memory of the weights before, for the next ones.
+    spare: Option<PackedWeights>,
+    packing: Option<JoinHandle<Result<PackedWeights, PolicyError>>>,
     /// (positions, D).
     cos: Vec<f32>,
     sin: Vec<f32>,
@@ -61,6 +65,8 @@ impl Decoder {
         Ok(Self {
             level: Level::best(),
             weights,
+            spare: None,
+            packing: None,
             cos: cos?,
             sin: sin?,
             positions: positions as usize,
@@ -76,10 +82,51 @@ impl Decoder {
 
     /// Takes other weights of the same model, into the memory of the present ones.
     pub fn load(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), PolicyError> {
-        if snapshot.config() != &self.config {
-            return Err(PolicyError::Tensor("weights of another model".to_owned()));
-        }
+        self.check_model(snapshot)?;
         self.weights.load(snapshot, &self.team)
+    }
+
+    /// Packs other weights of the same model on a thread of its own, while the present ones stay in use, until [`Self::swap`].
+    /// Weights that are being packed already are given up first.
+    pub fn begin_load(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), PolicyError> {
+        self.check_model(snapshot)?;
+        if let Some(given_up) = self.packed(true)? {
+            self.spare = Some(given_up.retire());
+        }
+        let (snapshot, spare) = (Arc::clone(snapshot), self.spare.take());
+        let pack = move || {
+            let alone = team(1)?;
+            let Some(mut packed) = spare else { return PackedWeights::new(&snapshot, &alone) };
+            packed.load(&snapshot, &alone)?;
+            Ok(packed)
+        };
+        let thread = thread::Builder::new().name("packing".to_owned()).spawn(pack);
+        let thread =
+            thread.map_err(|e| PolicyError::Tensor(format!("cannot start a thread that packs weights: {e}")))?;
+        self.packing = Some(thread);
+        Ok(())
+    }
+
+    /// Takes the weights of [`Self::begin_load`] into use if they are packed, or waits until they are. Says whether it did.
+    pub fn swap(&mut self, wait: bool) -> Result<bool, PolicyError> {
+        let Some(packed) = self.packed(wait)? else { return Ok(false) };
+        self.spare = Some(std::mem::replace(&mut self.weights, packed).retire());
+        Ok(true)
+    }
+
+    fn packed(&mut self, wait: bool) -> Result<Option<PackedWeights>, PolicyError> {
+        match self.packing.take_if(|packing| wait || packing.is_finished()).map(JoinHandle::join) {
+            None => Ok(None),
+            Some(Ok(packed)) => packed.map(Some),
+            Some(Err(_)) => Err(PolicyError::Tensor("the thread that packs weights panicked".to_owned())),
+        }
+    }
+
+    fn check_model(&self, snapshot: &Snapshot) -> Result<(), PolicyError> {
+        match snapshot.config() == &self.config {
+            true => Ok(()),
+            false => Err(PolicyError::Tensor("weights of another model".to_owned())),
+        }
     }
 
     /// Works with so many threads from now on.

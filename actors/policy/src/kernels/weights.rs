@@ -11,8 +11,8 @@ use crate::{PolicyError, Snapshot};
 /// The weights of a [`Snapshot`] as the kernels read them: matrices in panels, vectors padded; the embedding stays where it is.
 #[derive(Debug)]
 pub struct PackedWeights {
-    /// Holds the embedding.
-    snapshot: Arc<Snapshot>,
+    /// Holds the embedding. None of weights that are not in use any more, whose memory waits for the next ones.
+    snapshot: Option<Arc<Snapshot>>,
     pub(super) layers: Vec<PackedLayer>,
     pub(super) norm: Aligned,
     pub(super) head: Matrix,
@@ -59,18 +59,18 @@ impl PackedWeights {
         };
         let (outputs, inputs) = weights.head.size2()?;
         let mut packed = Self {
-            snapshot: Arc::clone(snapshot),
+            snapshot: Some(Arc::clone(snapshot)),
             layers: weights.layers.iter().map(layer).collect::<Result<_, _>>()?,
             norm: vector(&weights.norm)?,
             head: Matrix::new(outputs as usize, inputs as usize, None),
         };
-        packed.pack(team)?;
+        packed.pack(snapshot, team)?;
         Ok(packed)
     }
 
     /// Takes another snapshot of the same model, in the memory of the present one.
     pub(super) fn load(&mut self, snapshot: &Arc<Snapshot>, team: &Team) -> Result<(), PolicyError> {
-        self.snapshot = Arc::clone(snapshot);
+        self.snapshot = Some(Arc::clone(snapshot));
         let weights = snapshot.weights();
         for (packed, layer) in self.layers.iter_mut().zip(&weights.layers) {
             packed.input_norm = vector(&layer.input_norm)?;
@@ -84,16 +84,22 @@ impl PackedWeights {
             }
         }
         self.norm = vector(&weights.norm)?;
-        self.pack(team)
+        self.pack(snapshot, team)
+    }
+
+    /// Lets the snapshot go, and keeps the memory for [`Self::load`].
+    pub(super) fn retire(mut self) -> Self {
+        self.snapshot = None;
+        self
     }
 
     /// (vocabulary, hidden), row by row.
     pub(super) fn embedding(&self) -> Result<&[f32], PolicyError> {
-        floats(&self.snapshot.weights().embedding)
+        let retired = || PolicyError::Tensor("these weights are not in use any more".to_owned());
+        floats(&self.snapshot.as_ref().ok_or_else(retired)?.weights().embedding)
     }
 
-    fn pack(&mut self, team: &Team) -> Result<(), PolicyError> {
-        let snapshot = Arc::clone(&self.snapshot);
+    fn pack(&mut self, snapshot: &Snapshot, team: &Team) -> Result<(), PolicyError> {
         let weights = snapshot.weights();
         let mut sources = Vec::with_capacity(4 * weights.layers.len() + 1);
         for layer in &weights.layers {
