@@ -55,8 +55,8 @@ fn run(decoder: &mut Decoder, config: &ModelConfig, sequences: &[Vec<u32>], chun
         let mut rows = Vec::new();
         let mut whose = Vec::new();
         for (number, (tokens, table)) in sequences.iter().zip(&tables).enumerate() {
-            for position in start..(start + chunk).min(tokens.len()) {
-                rows.push(Row { token: tokens[position], position, blocks: table });
+            for (position, &token) in tokens.iter().enumerate().skip(start).take(chunk) {
+                rows.push(Row { token, position, blocks: table });
                 whose.push(number);
             }
         }
