@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use counterpoint_generator::{Event, Request, Sampled};
 use counterpoint_learner::Learner;
-use counterpoint_policy::{Kind, device};
+use counterpoint_policy::device;
 use counterpoint_replay::feed::Feed;
 use counterpoint_rollout::clock::Stopwatch;
 use counterpoint_rollout::{Batch, GeneratorId, Group, GroupId, Lease, PolicyVersion, Prompt, ScoredGroup, Verdict};
@@ -261,7 +261,7 @@ fn train(config: &Config, groups: &[ScoredGroup], seconds: f64) -> Result<Traini
 /// A publication within the process is one copy of the weights.
 fn publish(learner: &Learner) -> Result<f64, Failure> {
     let watch = Stopwatch::start();
-    learner.snapshot(Kind::Float).map_err(Failure::failed)?;
+    learner.snapshot(learner.compute_kind()).map_err(Failure::failed)?;
     Ok(watch.elapsed().as_secs_f64())
 }
 

@@ -1,18 +1,20 @@
 //! What memory a run needs, from its config and the model's config.json alone, and whether this machine has it.
 //!
-//! With P parameters of e bytes, a run holds for certain the learner's weights (P·e), their gradients (P·e), AdamW's two moments
-//! (2·P·e) and the weights last published (P·e); with `objective.kl_coef` also those of the reference (P·e). With an adapter (`[lora]`) only the adapter has gradients and
-//! moments, and the frozen model is the reference. What comes on top
-//! depends on the answers: a second published copy while weights are swapped (P·e), the packed weights of engines that run the
-//! kernels (P·e each, 2·P·e in generators that take new ones while they run, for η > 0), the KV caches, at most slots · longest sequence ·
-//! 2 · layers · kv_heads · head_dim · e, and the activations and logits of a micro-batch, which are counted from the shapes that
-//! backward keeps and are right to some ten percent. The memory of libtorch itself, of the data and of the allocator's slack
+//! With P parameters, of which T are trained (all, those outside `learner.frozen`, or an adapter's), a run holds for certain, in
+//! float32, the learner's weights (4·P bytes), gradients (4·T) and AdamW's two moments (8·T); and in the c bytes of
+//! `learner.compute_dtype` the weights last published (c·P), those that the learner computes with, if c is not 4 (c·P), and
+//! with `objective.kl_coef` those of the reference (c·P). With an adapter (`[lora]`) its own values come on top, and the frozen
+//! model is the reference. What else there is depends on the answers: a second published copy while weights are swapped (c·P),
+//! the packed weights of engines that run the kernels (4·P each, 8·P in generators that take new ones while they run, for η > 0),
+//! the KV caches, at most slots · longest sequence · 2 · layers · kv_heads · head_dim · c, and the activations and logits of a
+//! micro-batch, which are counted from the shapes that backward keeps (with `learner.activation_checkpointing` of one layer, and
+//! what each reads) and are right to some ten percent. The memory of libtorch itself, of the data and of the allocator's slack
 //! is in none of it. So what is certain and does not fit is refused, and the sum within a tenth of what is free is warned of.
 
 use std::path::Path;
 
 use counterpoint_learner::HEAD_CHUNK;
-use counterpoint_policy::{Device, LoraLayout, ModelConfig, Publish, device};
+use counterpoint_policy::{Device, Layout, LoraLayout, ModelConfig, Parameters, Publish, device};
 
 use crate::config::Config;
 use crate::error::Failure;
@@ -51,8 +53,10 @@ pub(crate) struct Machine {
 impl Memory {
     /// The estimate for a model of this shape.
     pub(crate) fn of(config: &Config, model: &ModelConfig) -> Self {
-        let bytes = config.model.dtype.bytes();
-        let weights = size(model.parameters()).saturating_mul(bytes);
+        // In training, and in passes.
+        let (wide, bytes) = (config.model.dtype.bytes(), compute_bytes(config));
+        let numel = size(model.parameters());
+        let (weights, copy) = (numel.saturating_mul(wide), numel.saturating_mul(bytes));
         let generators = u64::from(config.generator.count);
         let context = (config.generator.max_prompt_tokens + config.generator.max_new_tokens) as u64;
         let cached = context.min(size(model.max_positions));
@@ -71,26 +75,34 @@ impl Memory {
             config.generator.kv_memory_mb.filter(|_| kernels).map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20));
         let caches_allowed = allowed.saturating_mul(generators + evaluators);
         let mut parts = Vec::new();
+        let adapter = adapter(config, model);
         // Beside an adapter the frozen model is the reference.
-        let adapter = adapter(config, model).map(|numel| numel.saturating_mul(bytes));
         if config.objective.kl_coef > 0.0 && adapter.is_none() {
-            parts.push(certain("weights of the reference (objective.kl_coef)", weights));
+            parts.push(certain("weights of the reference (objective.kl_coef)", copy));
         }
-        let trained = adapter.unwrap_or(weights);
         parts.push(certain("weights of the learner", weights));
-        parts.extend(adapter.map(|adapter| certain("adapter", adapter)));
-        let separate = adapter.is_some() && config.lora.publish == Publish::Separate;
-        let published = if separate { trained } else { weights };
+        if bytes != wide {
+            parts.push(certain("weights that it computes with (learner.compute_dtype)", copy));
+        }
+        parts.extend(adapter.map(|adapter| certain("adapter", adapter.saturating_mul(wide))));
+        let separate = adapter.filter(|_| config.lora.publish == Publish::Separate);
+        let published = separate.map_or(copy, |adapter| adapter.saturating_mul(bytes));
+        let layout = Layout::new(model);
+        let trained = adapter.unwrap_or_else(|| size(Parameters::count_trained(&layout, &config.learner.frozen)));
+        let trained = trained.saturating_mul(wide);
+        // Summed apart from what the embedding gets as such.
+        let tied = layout.head().filter(|_| adapter.is_none() && model.tied).map_or(0, |head| size(head.numel()));
         parts.extend([
             certain("gradients", trained),
             certain("optimiser (AdamW, two moments)", trained.saturating_mul(2)),
+            possible("gradient of a tied output projection", tied.saturating_mul(wide)),
             // Generators of one process share an immutable snapshot; a second one exists while a swap is under way.
             certain("published weights in use", published),
             possible("published weights arriving", published),
             possible("weights in panels for the kernels", panels),
             possible("KV caches with every slot full", caches.min(caches_allowed)),
             possible("activations of one micro-batch", activations(config, model).saturating_mul(bytes)),
-            possible("logits of one chunk and what is made of them", logits(config, model).saturating_mul(3 * bytes)),
+            possible("logits of one chunk and what is made of them", logits(config, model).saturating_mul(3 * wide)),
         ]);
         Self { parts, starved: config.generator.lacks_kv_memory(model) }
     }
@@ -193,11 +205,16 @@ fn adapter(config: &Config, model: &ModelConfig) -> Option<u64> {
 }
 
 /// Elements that backward keeps: per token and layer two norm inputs and outputs, q, k, v, the attention's output, the MLP's
-/// gate, up, activated gate and product, two residual sums; and the mask of one row.
+/// gate, up, activated gate and product, two residual sums; and the mask of one row. Where layers are computed again, of one
+/// layer, and what each reads.
 fn activations(config: &Config, model: &ModelConfig) -> u64 {
-    let (hidden, inner) = (size(model.hidden_size), size(model.intermediate_size));
+    let (hidden, inner, layers) = (size(model.hidden_size), size(model.intermediate_size), model.layers as u64);
     let attention = size(model.head_dim) * (2 * size(model.heads) + 2 * size(model.kv_heads));
-    let per_token = model.layers as u64 * (6 * hidden + attention + 4 * inner);
+    let of_layer = 6 * hidden + attention + 4 * inner;
+    let per_token = match config.learner.activation_checkpointing {
+        true => of_layer + (layers + 1) * hidden,
+        false => layers * of_layer,
+    };
     let row = longest_row(config);
     micro_batch(config).saturating_mul(per_token).saturating_add(row.saturating_mul(row))
 }
@@ -215,8 +232,17 @@ fn micro_batch(config: &Config) -> u64 {
 
 /// As the learner will choose it; for a device that is not here, the larger.
 fn micro_batch_limit(config: &Config) -> u64 {
-    let device = device::choose(&config.run.device).unwrap_or(Device::Cuda(0));
-    config.learner.micro_batch_tokens_on(device) as u64
+    config.learner.micro_batch_tokens_on(device_of(config)) as u64
+}
+
+/// Bytes of a number in a pass.
+fn compute_bytes(config: &Config) -> u64 {
+    config.learner.compute_kind_on(device_of(config)).elt_size_in_bytes() as u64
+}
+
+/// The run's device; one that is not here is a GPU.
+fn device_of(config: &Config) -> Device {
+    device::choose(&config.run.device).unwrap_or(Device::Cuda(0))
 }
 
 /// A group's answers behind their prompt, as far as a micro-batch holds them.
@@ -244,6 +270,8 @@ pub(crate) fn spoken(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use counterpoint_learner::ComputeDtype;
+
     use super::*;
 
     /// 4 layers, 64 wide: some hundred thousand parameters.
@@ -260,6 +288,34 @@ mod tests {
         let memory = Memory::of(&config, &model);
         assert_eq!(memory.certain(), 6 * weights);
         assert!(memory.total() > memory.certain());
+    }
+
+    #[test]
+    fn settings_that_save_memory_are_counted() {
+        let model = small();
+        let of = |change: fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            Memory::of(&config, &model)
+        };
+        let part = |memory: &Memory, what: &str| -> u64 {
+            memory.parts.iter().filter(|part| part.what.contains(what)).map(|part| part.bytes).sum()
+        };
+        let plain = of(|_| ());
+        let weights = 4 * model.parameters() as u64;
+        let again = of(|config| config.learner.activation_checkpointing = true);
+        let (kept, kept_again) = (part(&plain, "activations"), part(&again, "activations"));
+        assert!(2 * kept_again < kept, "{kept_again} of {kept}");
+        let frozen = of(|config| config.learner.frozen = vec!["layers".to_owned()]);
+        assert!(part(&frozen, "gradients") < part(&plain, "gradients") / 4, "{frozen:?}");
+        assert_eq!(part(&frozen, "optimiser"), 2 * part(&frozen, "gradients"));
+        assert_eq!(part(&frozen, "weights of the learner"), weights);
+        let narrow = of(|config| config.learner.compute_dtype = ComputeDtype::Bfloat16);
+        // Weights, gradients and two moments in four bytes, a copy to compute with and a published one in two.
+        assert_eq!(narrow.certain(), 5 * weights);
+        assert_eq!(part(&narrow, "weights that it computes with"), weights / 2);
+        assert_eq!(part(&narrow, "published weights in use"), weights / 2);
+        assert_eq!(2 * part(&narrow, "activations"), kept);
     }
 
     #[test]

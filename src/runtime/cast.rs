@@ -35,8 +35,9 @@ pub(super) fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Ca
     let version = resumed.version();
     let shares = threads::share(&config);
     tracing::info!("CPU threads: {} for the learner, {} for each generator", shares.learner, shares.generator);
-    let snapshot = Arc::new(snapshot(&resumed)?);
-    let reference = reference(&config, &resumed, &snapshot)?;
+    let reference = reference(&config, &resumed)?;
+    let kind = config.learner.compute_kind_on(resumed.flat.device());
+    let snapshot = Arc::new(snapshot(&resumed, kind)?);
     let setup = LearnerSetup {
         model: resumed.model,
         flat: resumed.flat,
@@ -72,27 +73,29 @@ pub(super) fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Ca
     })
 }
 
-/// The weights that generators start with: a copy, since the learner changes its own in place.
-fn snapshot(resumed: &Resumed) -> Result<Snapshot, Failure> {
+/// The weights that generators start with, in the learner's number format: a copy, since the learner changes its own in place.
+fn snapshot(resumed: &Resumed, kind: Kind) -> Result<Snapshot, Failure> {
     let version = resumed.version();
     if let Some(adapted) = &resumed.lora {
-        return adapted.snapshot(&resumed.flat, version, Kind::Float).map_err(Failure::failed);
+        return adapted.snapshot(&resumed.flat, version, kind).map_err(Failure::failed);
     }
-    let copy = resumed.flat.f_detach_copy().map_err(Failure::failed)?;
-    Snapshot::new(Arc::clone(&resumed.model), version, copy).map_err(Failure::failed)
+    let copy = match kind == resumed.flat.kind() {
+        true => resumed.flat.f_detach_copy(),
+        false => resumed.flat.f_to_kind(kind),
+    };
+    Snapshot::new(Arc::clone(&resumed.model), version, copy.map_err(Failure::failed)?).map_err(Failure::failed)
 }
 
-/// The weights that the run began with, whatever it goes on from, where the objective keeps near to them. `present`: those of
-/// the version that it goes on from.
-fn reference(config: &Config, resumed: &Resumed, present: &Snapshot) -> Result<Option<Tensor>, Failure> {
+/// The weights that the run began with, whatever it goes on from, where the objective keeps near to them.
+fn reference(config: &Config, resumed: &Resumed) -> Result<Option<Tensor>, Failure> {
     if config.objective.kl_coef == 0.0 {
         return Ok(None);
     }
     if let Some(adapted) = &resumed.lora {
         return Ok(Some(adapted.base().shallow_clone()));
     }
-    if present.version() == PolicyVersion(0) {
-        return Ok(Some(present.flat().shallow_clone()));
+    if resumed.version() == PolicyVersion(0) {
+        return Ok(Some(resumed.flat.f_detach_copy().map_err(Failure::failed)?));
     }
     let (_, flat) = checkpoint::load(&config.model.path, Kind::Float, resumed.flat.device()).map_err(Failure::usage)?;
     Ok(Some(flat))
@@ -116,7 +119,7 @@ fn learner(config: &Config, setup: LearnerSetup, checkpoints: CheckpointStore, s
     let engine = EngineSettings {
         threads: Some(shares.learner),
         publish_every: config.weight_sync.every,
-        snapshot_kind: Kind::Float,
+        snapshot_kind: config.learner.compute_kind_on(setup.flat.device()),
         checkpoints,
         inspect: Some(config.run.dir.clone()),
     };

@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use counterpoint_policy::{Device, Threads};
+use counterpoint_policy::{Device, Kind, Threads};
 
 use crate::decay::WeightDecayGroups;
 use crate::{DecayType, LrSchedulerType};
@@ -43,8 +43,7 @@ pub struct LearnerConfig {
     /// projection. Default: none.
     pub weight_decay_groups: WeightDecayGroups,
     /// Tensors that are not trained: words of their names, as `["embed_tokens", "layers.0", "mlp.down_proj"]`. Default: none.
-    /// They take no gradient and no decay; the optimiser's memory and what is published are as large as ever ([lora] makes
-    /// them small).
+    /// They take no decay, and no memory for gradients and moments; what is published is as large as ever ([lora] makes it small).
     pub frozen: Vec<String>,
     /// Decay of AdamW's mean gradient. Default 0.9.
     pub adam_beta1: f64,
@@ -59,10 +58,30 @@ pub struct LearnerConfig {
     /// trains 1.6 times as many tokens per second with 2048 as with 16384).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub micro_batch_tokens: Option<usize>,
+    /// Whether to keep only what each layer reads and compute the rest again in backward: the activations of one layer instead of
+    /// all, for a third more work. Changes no result. Default false.
+    pub activation_checkpointing: bool,
+    /// Number format of the forward and backward passes: `"float32"`, `"bfloat16"`, or `"auto"` (default): bfloat16 on a GPU,
+    /// float32 on a CPU. Weights, gradients, optimiser and checkpoints are float32 always, and so are log-softmax, log-probs and
+    /// the loss. Generators then compute in the same format; the log-probs of the two still differ by bfloat16's rounding (up to
+    /// some hundredths), since sampling and training multiply in different shapes.
+    pub compute_dtype: ComputeDtype,
     /// CPU threads of the learner's tensor operations: `"auto"` (default; the runtime shares the cores out) or a number.
     pub threads: Threads,
     /// Batches that may be queued ahead of the one being trained. Default 1; 0 lets the learner wait for each.
     pub prefetch: usize,
+}
+
+/// In which number format passes compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ComputeDtype {
+    /// What the device gains from.
+    Auto,
+    /// IEEE single precision.
+    Float32,
+    /// The upper half of it.
+    Bfloat16,
 }
 
 /// What becomes of a step that is not finite.
@@ -106,6 +125,8 @@ impl Default for LearnerConfig {
             adam_epsilon: 1e-8,
             max_grad_norm: 1.0,
             micro_batch_tokens: None,
+            activation_checkpointing: false,
+            compute_dtype: ComputeDtype::Auto,
             threads: Threads::AUTO,
             prefetch: 1,
         }
@@ -116,6 +137,15 @@ impl LearnerConfig {
     /// Tokens of a micro-batch on a device.
     pub fn micro_batch_tokens_on(&self, device: Device) -> usize {
         self.micro_batch_tokens.unwrap_or(if device.is_cuda() { 16_384 } else { 2048 })
+    }
+
+    /// The number format of passes on a device.
+    pub fn compute_kind_on(&self, device: Device) -> Kind {
+        match self.compute_dtype {
+            ComputeDtype::Auto if device.is_cuda() => Kind::BFloat16,
+            ComputeDtype::Auto | ComputeDtype::Float32 => Kind::Float,
+            ComputeDtype::Bfloat16 => Kind::BFloat16,
+        }
     }
 
     /// Pushes one line per problem.

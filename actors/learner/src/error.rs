@@ -77,6 +77,9 @@ pub enum LearnerError {
     /// `objective.kl_coef` is set and nobody gave the weights to keep near to.
     #[error("objective.kl_coef: needs the reference model's weights, and none were given")]
     NoReference,
+    /// `learner.weight_decay_groups` beside an adapter.
+    #[error("learner.weight_decay_groups: an adapter has neither embeddings nor norms; set learner.weight_decay")]
+    DecayGroupsOfAdapter,
     /// An objective that a program registered, or wanted to.
     #[error("{0}")]
     Objective(String),

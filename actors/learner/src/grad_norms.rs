@@ -1,25 +1,15 @@
 use std::collections::BTreeMap;
 
-use tch::{Kind, Tensor};
+use counterpoint_policy::Stretch;
 
-use crate::LearnerError;
-
-/// The L2 norm of each part of a flat gradient: `embed_tokens`, `layers.0`, ..., `norm`, `lm_head`. Waits for the device once.
-/// `spans`: name, first element and number of elements of everything in it.
-pub(crate) fn by_layer(spans: Vec<(&str, i64, i64)>, grad: &Tensor) -> Result<BTreeMap<String, f64>, LearnerError> {
-    tch::no_grad(|| {
-        let squares = spans.iter().map(|(_, offset, numel)| {
-            let part = grad.f_narrow(0, *offset, *numel)?;
-            part.f_square()?.f_sum(Kind::Double)
-        });
-        let squares = Tensor::f_stack(&squares.collect::<Result<Vec<_>, _>>()?, 0)?;
-        let squares = Vec::<f64>::try_from(squares)?;
-        let mut sums: BTreeMap<String, f64> = BTreeMap::new();
-        for ((name, ..), square) in spans.into_iter().zip(squares) {
-            *sums.entry(place(name)).or_default() += square;
-        }
-        Ok(sums.into_iter().map(|(place, sum)| (place, sum.sqrt())).collect())
-    })
+/// The L2 norm of each part of the gradient: `embed_tokens`, `layers.0`, ..., `norm`, `lm_head`; parts of which nothing is trained
+/// are left out. `norms`: of each stretch.
+pub(crate) fn by_layer<'a>(stretches: impl Iterator<Item = &'a Stretch>, norms: &[f64]) -> BTreeMap<String, f64> {
+    let mut sums: BTreeMap<String, f64> = BTreeMap::new();
+    for (stretch, norm) in stretches.zip(norms) {
+        *sums.entry(place(&stretch.name)).or_default() += norm * norm;
+    }
+    sums.into_iter().map(|(place, sum)| (place, sum.sqrt())).collect()
 }
 
 /// `model.layers.3.mlp.up_proj.weight` is in `layers.3`.

@@ -106,7 +106,12 @@ impl<'a> Head<'a> {
                     self.by_logits(logp, &part(self.targets)?, &part(by_logp)?, by_entropy.map(part).transpose()?)?;
                 by_hidden.push(by_logits.f_matmul(self.weight)?);
                 if let Some(sum) = by_weight.as_deref_mut() {
-                    let _ = sum.f_addmm_(&by_logits.f_transpose(0, 1)?, &self.hidden.f_narrow(0, start, count)?)?;
+                    let (by_logits, hidden) = (by_logits.f_transpose(0, 1)?, self.hidden.f_narrow(0, start, count)?);
+                    let _ = match sum.kind() == hidden.kind() {
+                        true => sum.f_addmm_(&by_logits, &hidden)?,
+                        // Summed in the wider format.
+                        false => sum.f_add_(&by_logits.f_matmul(&hidden)?)?,
+                    };
                 }
             }
             Ok(Tensor::f_cat(&by_hidden, 0)?)

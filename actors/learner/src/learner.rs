@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use counterpoint_policy::{
-    Adapted, Device, Kind, Layout, ModelConfig, Parameters, Snapshot, Tensor, Transformer, Weights,
+    Adapted, Device, Kind, Layout, ModelConfig, Parameters, Snapshot, Stretch, Tensor, Transformer, Weights,
 };
 use counterpoint_rollout::clock::Stopwatch;
 use counterpoint_rollout::contract::StepReport;
@@ -13,10 +13,11 @@ use crate::head::{Head, HeadOutput};
 use crate::measure::{Measured, Measures, Shown};
 use crate::objective::{Loss, Objective, ObjectiveConfig, Plan, Tokens};
 use crate::off_policy::OffPolicy;
-use crate::optimizer::{AdamW, AdamWSettings, OptimizerState, clip_grad_norm};
+use crate::optimizer::{AdamW, AdamWSettings, OptimizerState, Piece, clip_scale, norms};
 use crate::pack::{Limits, MicroBatch, MicroTensors, Packed, pack};
 use crate::regularise::Regularisers;
 use crate::report::report;
+use crate::trunk::Trunk;
 use crate::{LearnerConfig, LearnerError, OnNotFinite, Schedule};
 
 /// So many steps in a row may be skipped; one more is an error, since no batch will be finite any more.
@@ -69,6 +70,8 @@ pub struct Learner {
     /// Steps skipped since the last one that was taken.
     skipped: u64,
     grad_norm_by_layer: bool,
+    /// Whether layers are computed again for backward.
+    recompute: bool,
 }
 
 impl Learner {
@@ -76,7 +79,7 @@ impl Learner {
     pub fn new(setup: LearnerSetup) -> Result<Self, LearnerError> {
         let LearnerSetup { model, flat, lora, version, optimizer, config, objective, .. } = setup;
         let (temperature, total_steps, reference) = (setup.temperature, setup.total_steps, setup.reference);
-        let device = flat.device();
+        let (device, flat_kind) = (flat.device(), flat.kind());
         let mut parameters = match lora {
             Some(adapted) => Parameters::adapter(adapted, flat)?,
             None => Parameters::new(&model, flat)?,
@@ -84,24 +87,30 @@ impl Learner {
         if !config.frozen.is_empty() {
             parameters.freeze(&config.frozen)?;
         }
-        let settings = AdamWSettings {
-            beta1: config.adam_beta1,
-            beta2: config.adam_beta2,
-            epsilon: config.adam_epsilon,
-            weight_decay: config.weight_decay,
-        };
-        let mut adam = AdamW::new(settings, parameters.flat(), parameters.decayed())?;
-        let groups = config.weight_decay_groups;
-        if groups != WeightDecayGroups::default() && parameters.adapted().is_none() {
-            adam.set_decays(groups.decays(parameters.layout(), config.weight_decay));
+        // Tests train in float64, which nothing narrows.
+        let compute = if flat_kind == Kind::Float { config.compute_kind_on(device) } else { flat_kind };
+        parameters.compute_in(compute)?;
+        let settings =
+            AdamWSettings { beta1: config.adam_beta1, beta2: config.adam_beta2, epsilon: config.adam_epsilon };
+        if config.weight_decay_groups != WeightDecayGroups::default() && parameters.adapted().is_some() {
+            return Err(LearnerError::DecayGroupsOfAdapter);
         }
-        adam.spare(parameters.frozen());
+        let piece = |stretch: &Stretch| Piece {
+            offset: stretch.offset,
+            numel: stretch.numel,
+            decay: config.weight_decay_groups.decay(stretch, config.weight_decay),
+        };
+        let mut adam = AdamW::new(settings, parameters.flat(), parameters.stretches().map(piece).collect())?;
         if let Some(state) = optimizer {
             adam.restore(state)?;
         }
         let regularisers = Regularisers::of(&objective);
         let reference = match reference.filter(|_| regularisers.kl != 0.0) {
-            Some(flat) => Some(Snapshot::new(Arc::clone(&model), PolicyVersion(0), flat)?),
+            // In the passes' format, since the two are compared. The model beside an adapter is there in it already.
+            Some(flat) => {
+                let flat = parameters.computing_base().unwrap_or(&flat).shallow_clone();
+                Some(Snapshot::new(Arc::clone(&model), PolicyVersion(0), flat)?.to(device, compute)?)
+            }
             None if regularisers.kl != 0.0 => return Err(LearnerError::NoReference),
             None => None,
         };
@@ -138,6 +147,7 @@ impl Learner {
             on_not_finite: config.on_not_finite,
             skipped: 0,
             grad_norm_by_layer: config.grad_norm_by_layer,
+            recompute: config.activation_checkpointing,
         })
     }
 
@@ -149,6 +159,11 @@ impl Learner {
     /// The model's shape.
     pub fn model(&self) -> &Arc<ModelConfig> {
         &self.model
+    }
+
+    /// The number format of its passes, which those who sample should share.
+    pub fn compute_kind(&self) -> Kind {
+        self.parameters.compute_kind()
     }
 
     /// The flat buffer of what is trained: the model's parameters, or the adapter's. Read only.
@@ -187,14 +202,18 @@ impl Learner {
             return Err(LearnerError::Version { batch: batch.version, learner: self.version });
         }
         let packed = pack(batch, &self.limits)?;
-        let (measured, mut grad) = self.backward(&packed, stopped)?;
-        let grad_norms =
-            if self.grad_norm_by_layer { by_layer(self.parameters.spans(), &grad)? } else { Default::default() };
-        let grad_norm = clip_grad_norm(&mut grad, self.max_grad_norm)?;
+        let (measured, gradients) = self.backward(&packed, stopped)?;
+        let norms = norms(&gradients)?;
+        let grad_norms = match self.grad_norm_by_layer {
+            true => by_layer(self.parameters.stretches(), &norms),
+            false => Default::default(),
+        };
+        let grad_norm = norms.iter().map(|norm| norm * norm).sum::<f64>().sqrt();
         let learning_rate = self.schedule.at(self.version.0 + 1);
         let not_finite = self.require_finite(&[("loss", measured.loss), ("gradient norm", grad_norm)], batch)?;
         if not_finite.is_none() {
-            self.optimizer.step(self.parameters.flat(), grad, learning_rate)?;
+            let scale = clip_scale(grad_norm, self.max_grad_norm);
+            self.optimizer.step(self.parameters.flat(), &gradients, scale, learning_rate)?;
         }
         // A step that was skipped made a version too, equal to the one before: the batch is used up, and what counts in
         // versions (admission, staleness, schedules, max_steps) goes on as if it had been taken.
@@ -204,12 +223,12 @@ impl Learner {
         Ok(report(step, &measured, batch, &packed))
     }
 
-    /// The gradient of the batch's loss, flat, and what was measured on the way.
+    /// The gradients of the batch's loss, one per stretch of the parameters, and what was measured on the way.
     fn backward(
         &mut self,
         packed: &Packed,
         stopped: &mut dyn FnMut() -> bool,
-    ) -> Result<(Measured, Tensor), LearnerError> {
+    ) -> Result<(Measured, Vec<Tensor>), LearnerError> {
         let mut plan = self.objective.plan(&packed.answers);
         if plan.couples_answers() {
             let log_ratios = match self.off_policy.starts_at_one() {
@@ -218,40 +237,30 @@ impl Learner {
             };
             plan.observe(&log_ratios);
         }
-        self.parameters.zero_grad();
-        let mut by_head = match self.parameters.trains_head() {
-            true => Some(self.parameters.weights().head().f_detach()?.f_zeros_like()?),
-            false => None,
-        };
+        self.parameters.zero_grad()?;
+        let mut by_head = self.parameters.zeros_of_head()?;
         let mut measures = Measures::default();
         for (micro_batch, pass) in packed.micro_batches.iter().zip(0..) {
             if stopped() {
                 return Err(LearnerError::Stopped(self.version));
             }
-            let weights = self.parameters.training_weights(self.version, pass);
-            self.accumulate(weights, micro_batch, packed, plan.as_ref(), by_head.as_mut(), &mut measures)?;
+            let (plan, by_head) = (plan.as_ref(), by_head.as_mut());
+            self.accumulate(pass, micro_batch, packed, plan, by_head, &mut measures)?;
         }
-        let grad = self.parameters.flat_grad()?;
-        if let (Some(by_head), Some(head)) = (by_head, self.parameters.layout().head()) {
-            let _ = grad.f_narrow(0, head.offset, head.numel())?.f_add_(&by_head.f_view([-1])?)?;
-        }
-        // A frozen tensor beside a trained one, in one matrix, has a gradient.
-        for (offset, numel) in self.parameters.frozen() {
-            let _ = grad.f_narrow(0, *offset, *numel)?.f_zero_()?;
-        }
-        Ok((measures.read()?, grad))
+        Ok((measures.read()?, self.parameters.gradients(by_head)?))
     }
 
     /// Per answer, the sum of log-ratios over its tokens: a forward pass more, without gradients.
     fn log_ratios(&self, packed: &Packed, stopped: &mut dyn FnMut() -> bool) -> Result<Vec<f64>, LearnerError> {
         let mut sums = vec![0.0; packed.answers.len()];
+        let weights = tch::no_grad(|| self.parameters.weights())?;
         for micro_batch in &packed.micro_batches {
             if stopped() {
                 return Err(LearnerError::Stopped(self.version));
             }
             let mut micro = micro_batch.to_tensors(self.device)?;
             let of_answers = tch::no_grad(|| -> Result<Tensor, LearnerError> {
-                let logp_new = self.logprobs(self.parameters.weights(), &mut micro)?;
+                let logp_new = self.logprobs(&weights, &mut micro)?;
                 let log_ratio = logp_new.f_to_kind(Kind::Double)?.f_sub(&micro.logp_old.f_to_kind(Kind::Double)?)?;
                 let none = Tensor::f_zeros([micro_batch.answers.len() as i64], (Kind::Double, self.device))?;
                 Ok(none.f_index_add(0, &micro.answer, &log_ratio)?)
@@ -267,7 +276,7 @@ impl Learner {
     /// there through the head, from there through the layers; the head's own gradient is added to `by_head`.
     fn accumulate(
         &self,
-        weights: &Weights,
+        pass: u32,
         micro_batch: &MicroBatch,
         packed: &Packed,
         plan: &dyn Plan,
@@ -280,8 +289,12 @@ impl Learner {
             Some(reference) => Some(tch::no_grad(|| self.logprobs(reference.weights(), micro))?),
             None => None,
         };
-        let normed = self.normed(weights, micro)?;
-        let mut head = self.head(weights, &normed, micro)?;
+        let weights = &self.parameters.training_weights()?;
+        let before = |layer: usize| self.parameters.seed_dropout(self.version, pass, layer);
+        let (transformer, recompute) = (&self.transformer, self.recompute);
+        let trunk = Trunk { transformer, weights, recompute, before: &before };
+        let passed = trunk.forward(micro)?;
+        let mut head = self.head(weights, &passed.normed, micro)?;
         let HeadOutput { logp, entropy } = head.forward()?;
         let logp_new = logp.f_set_requires_grad(true)?;
         let entropy = entropy.f_set_requires_grad(self.regularisers.wants_entropy())?;
@@ -306,20 +319,7 @@ impl Learner {
         total.f_backward()?;
         let by_entropy = if self.regularisers.wants_entropy() { Some(entropy.f_grad()?) } else { None };
         let by_normed = head.backward(&logp_new.f_grad()?, by_entropy.as_ref(), by_head)?;
-        if !normed.requires_grad() {
-            return Ok(()); // everything below the head is frozen
-        }
-        // Its gradient by `normed` is `by_normed`: tch's backward starts from scalars only.
-        normed.f_mul(&by_normed)?.f_sum(normed.kind())?.f_backward()?;
-        Ok(())
-    }
-
-    /// (M, hidden): what the output projection reads to predict the targets; differentiable.
-    fn normed(&self, weights: &Weights, micro: &mut MicroTensors) -> Result<Tensor, LearnerError> {
-        let hidden = self.transformer.hidden(weights, &micro.tokens, &micro.positions, &mut micro.attention)?;
-        // (1, T, hidden) -> (M, hidden)
-        let picked = hidden.f_view([-1, self.model.hidden_size])?.f_index_select(0, &micro.picks)?;
-        Ok(self.transformer.normed(weights, &picked)?)
+        trunk.backward(passed, &by_normed, micro)
     }
 
     /// The policy's distributions, at the sampler's temperature.
@@ -334,8 +334,9 @@ impl Learner {
 
     /// (M): log-probabilities of the targets under some weights, to be called without recording a gradient.
     fn logprobs(&self, weights: &Weights, micro: &mut MicroTensors) -> Result<Tensor, LearnerError> {
-        let normed = self.normed(weights, micro)?;
-        Ok(self.head(weights, &normed, micro)?.forward()?.logp)
+        let (transformer, before) = (&self.transformer, &|_: usize| ());
+        let passed = Trunk { transformer, weights, recompute: false, before }.forward(micro)?;
+        Ok(self.head(weights, &passed.normed, micro)?.forward()?.logp)
     }
 
     /// `None` if all are finite; otherwise what is not, in words, if such a step is to be skipped, and an error if not.

@@ -1,4 +1,4 @@
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::LearnerError;
 
@@ -11,22 +11,20 @@ pub struct AdamWSettings {
     pub beta2: f64,
     /// Added to the root in the denominator.
     pub epsilon: f64,
-    /// Decoupled decay, times the learning rate.
-    pub weight_decay: f64,
 }
 
-/// Weight decay of a range of the flat buffer.
+/// Elements of the flat buffer that take a step, with one decay.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Decay {
-    /// Its first element.
-    pub(crate) offset: i64,
-    /// Its length.
-    pub(crate) elements: i64,
+pub struct Piece {
+    /// The first element.
+    pub offset: i64,
+    /// How many.
+    pub numel: i64,
     /// λ.
-    pub(crate) rate: f64,
+    pub decay: f64,
 }
 
-/// What AdamW remembers between steps; tensors are laid out like the parameters.
+/// What AdamW remembers between steps; tensors hold what is trained, one piece behind another.
 #[derive(Debug)]
 pub struct OptimizerState {
     /// Steps taken.
@@ -37,49 +35,36 @@ pub struct OptimizerState {
     pub second: Tensor,
 }
 
-/// AdamW (Loshchilov & Hutter, arXiv 1711.05101, algorithm 2, in `torch.optim.AdamW`'s form) on one flat buffer:
+/// AdamW (Loshchilov & Hutter, arXiv 1711.05101, algorithm 2, in `torch.optim.AdamW`'s form) on pieces of one flat buffer:
 ///
 /// ```text
-/// θ ← θ (1 − lr λ)                         the first `decayed` elements only, unless groups have a λ of their own
+/// θ ← θ (1 − lr λ)
 /// m ← β₁ m + (1 − β₁) g;  v ← β₂ v + (1 − β₂) g²
 /// θ ← θ − lr/(1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)
 /// ```
 ///
-/// A step is a handful of operations over the whole model, whatever its number of layers.
+/// That is some ten operations on four numbers per parameter, each a trip to memory if it were done for all parameters at once.
+/// On a CPU they are therefore done for so many parameters at a time as its caches hold.
 #[derive(Debug)]
 pub struct AdamW {
     settings: AdamWSettings,
-    decays: Vec<Decay>,
+    pieces: Vec<Piece>,
     state: OptimizerState,
+    /// Elements that are worked on at a time.
+    block: i64,
 }
 
+/// Elements of a block on a CPU: with its moments and its gradient 1 MiB in float32.
+const BLOCK: i64 = 1 << 16;
+
 impl AdamW {
-    /// A fresh optimiser for a buffer like `flat`, of which the first `decayed` elements take weight decay.
-    pub fn new(settings: AdamWSettings, flat: &Tensor, decayed: i64) -> Result<Self, LearnerError> {
-        let state = OptimizerState { step: 0, first: flat.f_zeros_like()?, second: flat.f_zeros_like()? };
-        let decays = vec![Decay { offset: 0, elements: decayed, rate: settings.weight_decay }];
-        Ok(Self { settings, decays, state })
-    }
-
-    /// Takes these decays instead of the one of `new`.
-    pub(crate) fn set_decays(&mut self, decays: Vec<Decay>) {
-        self.decays = decays;
-    }
-
-    /// Takes no decay of these ranges (first element, number of elements; ascending, apart from each other). Without a
-    /// gradient they then stay as they are, to the last bit.
-    pub(crate) fn spare(&mut self, ranges: &[(i64, i64)]) {
-        for &(first, count) in ranges {
-            let (end, mut decays) = (first + count, Vec::new());
-            for decay in self.decays.drain(..) {
-                let (from, to) = (decay.offset, decay.offset + decay.elements);
-                // What of it lies before the range, and what behind.
-                let parts = [(from, to.min(first)), (from.max(end), to)];
-                let left = parts.into_iter().filter(|(from, to)| from < to);
-                decays.extend(left.map(|(from, to)| Decay { offset: from, elements: to - from, rate: decay.rate }));
-            }
-            self.decays = decays;
-        }
+    /// A fresh optimiser for these pieces of a buffer like `flat`.
+    pub fn new(settings: AdamWSettings, flat: &Tensor, pieces: Vec<Piece>) -> Result<Self, LearnerError> {
+        let numel = pieces.iter().map(|piece| piece.numel).sum::<i64>();
+        let zeros = || Tensor::f_zeros([numel], (flat.kind(), flat.device()));
+        let state = OptimizerState { step: 0, first: zeros()?, second: zeros()? };
+        let block = if flat.device() == Device::Cpu { BLOCK } else { i64::MAX };
+        Ok(Self { settings, pieces, state, block })
     }
 
     /// Goes on from an exported state; its tensors must have the shape, number format and device of the parameters.
@@ -106,55 +91,106 @@ impl AdamW {
         &self.state
     }
 
-    /// One step on `flat`, in place. `grad` has its shape and is used up as scratch memory.
-    pub fn step(&mut self, flat: &Tensor, grad: Tensor, learning_rate: f64) -> Result<(), LearnerError> {
-        tch::no_grad(|| self.step_in_place(flat, grad, learning_rate))
-    }
-
-    fn step_in_place(&mut self, flat: &Tensor, mut grad: Tensor, learning_rate: f64) -> Result<(), LearnerError> {
+    /// One step on `flat`, in place. `gradients`: one tensor per piece, of one dimension, used up as scratch memory; each is
+    /// taken times `scale`.
+    pub fn step(
+        &mut self,
+        flat: &Tensor,
+        gradients: &[Tensor],
+        scale: f64,
+        learning_rate: f64,
+    ) -> Result<(), LearnerError> {
+        debug_assert_eq!(gradients.len(), self.pieces.len());
         let AdamWSettings { beta1, beta2, epsilon, .. } = self.settings;
-        let step = self.state.step + 1;
-        let powers = i32::try_from(step).unwrap_or(i32::MAX);
-        let correction1 = 1.0 - beta1.powi(powers);
-        let correction2 = (1.0 - beta2.powi(powers)).sqrt();
-        for Decay { offset, elements, rate } in self.decays.iter().filter(|decay| decay.rate != 0.0) {
-            let _ = flat.f_narrow(0, *offset, *elements)?.f_mul_scalar_(1.0 - learning_rate * rate)?;
-        }
-        let OptimizerState { first, second, .. } = &mut self.state;
-        let _ = first.f_lerp_(&grad, 1.0 - beta1)?;
-        let _ = grad.f_square_()?;
-        let _ = second.f_lerp_(&grad, 1.0 - beta2)?;
+        let powers = i32::try_from(self.state.step + 1).unwrap_or(i32::MAX);
+        let (correction1, correction2) = (1.0 - beta1.powi(powers), (1.0 - beta2.powi(powers)).sqrt());
         // tch's addcdiv has no factor, so −lr/(1 − β₁ᵗ) goes into the denominator: θ += m / (denominator · −(1 − β₁ᵗ)/lr).
-        let scale = -correction1 / learning_rate;
-        grad.f_copy_(second)?;
-        let _ = grad.f_sqrt_()?.f_mul_scalar_(scale / correction2)?.f_add_scalar_(scale * epsilon)?;
-        let _ = flat.shallow_clone().f_addcdiv_(first, &grad)?;
-        self.state.step = step;
+        let by = -correction1 / learning_rate;
+        let factors = Factors { beta1, beta2, root: by / correction2, epsilon: by * epsilon, scale };
+        tch::no_grad(|| {
+            let mut own = 0;
+            for (piece, gradient) in self.pieces.iter().zip(gradients) {
+                let keep = 1.0 - learning_rate * piece.decay;
+                let mut start = 0;
+                while start < piece.numel {
+                    let count = self.block.min(piece.numel - start);
+                    let part = |of: &Tensor, from: i64| of.f_narrow(0, from + start, count);
+                    let (m, v) = (part(&self.state.first, own)?, part(&self.state.second, own)?);
+                    factors.step(part(flat, piece.offset)?, part(gradient, 0)?, m, v, keep)?;
+                    start += count;
+                }
+                own += piece.numel;
+            }
+            self.state.step += 1;
+            Ok(())
+        })
+    }
+}
+
+/// What is the same for all parameters of a step.
+struct Factors {
+    beta1: f64,
+    beta2: f64,
+    root: f64,
+    epsilon: f64,
+    scale: f64,
+}
+
+impl Factors {
+    /// The formulas for some parameters; `keep`: what decay leaves of them.
+    fn step(
+        &self,
+        mut theta: Tensor,
+        mut gradient: Tensor,
+        mut m: Tensor,
+        mut v: Tensor,
+        keep: f64,
+    ) -> Result<(), LearnerError> {
+        if self.scale != 1.0 {
+            let _ = gradient.f_mul_scalar_(self.scale)?;
+        }
+        if keep != 1.0 {
+            let _ = theta.f_mul_scalar_(keep)?;
+        }
+        let _ = m.f_lerp_(&gradient, 1.0 - self.beta1)?;
+        let _ = v.f_lerp_(&gradient.f_square_()?, 1.0 - self.beta2)?;
+        let mut denominator = v.f_sqrt_out(&gradient)?;
+        let _ = denominator.f_mul_scalar_(self.root)?.f_add_scalar_(self.epsilon)?;
+        let _ = theta.f_addcdiv_(&m, &denominator)?;
         Ok(())
     }
 }
 
-/// Scales `grad` down to the L2 norm `max_norm` if it is longer, in place (`torch.nn.utils.clip_grad_norm_`: by
-/// `max_norm / (norm + 1e-6)`), and returns the norm before. A norm that is not finite leaves `grad` alone.
-pub fn clip_grad_norm(grad: &mut Tensor, max_norm: f64) -> Result<f64, LearnerError> {
+/// The L2 norm of each gradient. Waits for the device once.
+pub fn norms(gradients: &[Tensor]) -> Result<Vec<f64>, LearnerError> {
     tch::no_grad(|| {
-        let norm = grad.f_norm()?.f_to_kind(Kind::Double)?.f_double_value(&[])?;
-        let scale = max_norm / (norm + 1e-6);
-        if scale < 1.0 && norm.is_finite() {
-            let _ = grad.f_mul_scalar_(scale)?;
-        }
-        Ok(norm)
+        let norms = gradients.iter().map(|gradient| gradient.f_norm()).collect::<Result<Vec<_>, _>>()?;
+        Ok(Vec::<f64>::try_from(Tensor::f_stack(&norms, 0)?.f_to_kind(Kind::Double)?)?)
     })
+}
+
+/// What a gradient of this norm is to be multiplied by so that it is no longer than `max_norm`, as
+/// `torch.nn.utils.clip_grad_norm_` has it: `max_norm / (norm + 1e-6)`, at most 1; 1 for a norm that is not finite.
+pub fn clip_scale(norm: f64, max_norm: f64) -> f64 {
+    let scale = max_norm / (norm + 1e-6);
+    if norm.is_finite() { scale.min(1.0) } else { 1.0 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const SETTINGS: AdamWSettings = AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1 };
+    const SETTINGS: AdamWSettings = AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+    const DECAY: f64 = 0.1;
 
     fn values(tensor: &Tensor) -> Vec<f64> {
         Vec::try_from(tensor.to_kind(Kind::Double)).unwrap()
+    }
+
+    /// The first so many of all elements decay.
+    fn pieces(all: i64, decayed: i64) -> Vec<Piece> {
+        let decaying = Piece { offset: 0, numel: decayed, decay: DECAY };
+        vec![decaying, Piece { offset: decayed, numel: all - decayed, decay: 0.0 }]
     }
 
     /// The formulas, one element at a time.
@@ -168,7 +204,7 @@ mod tests {
         fn step(&mut self, t: i32, grad: &[f64], lr: f64, decayed: usize) {
             for (i, grad) in grad.iter().enumerate() {
                 if i < decayed {
-                    self.theta[i] -= lr * SETTINGS.weight_decay * self.theta[i];
+                    self.theta[i] -= lr * DECAY * self.theta[i];
                 }
                 self.m[i] = SETTINGS.beta1 * self.m[i] + (1.0 - SETTINGS.beta1) * grad;
                 self.v[i] = SETTINGS.beta2 * self.v[i] + (1.0 - SETTINGS.beta2) * grad * grad;
@@ -187,11 +223,11 @@ mod tests {
     fn several_steps_follow_the_formula_and_only_matrices_decay() {
         let start = vec![1.0, -2.0, 0.5, 0.0, 3.0];
         let flat = Tensor::from_slice(&start);
-        let mut adam = AdamW::new(SETTINGS, &flat, 3).unwrap();
+        let mut adam = AdamW::new(SETTINGS, &flat, pieces(5, 3)).unwrap();
         let mut plain = Plain { theta: start, m: vec![0.0; 5], v: vec![0.0; 5] };
         for t in 1..=7 {
             let lr = 0.1 / f64::from(t);
-            adam.step(&flat, Tensor::from_slice(&gradient(t)), lr).unwrap();
+            adam.step(&flat, &Tensor::from_slice(&gradient(t)).split_with_sizes([3i64, 2], 0), 1.0, lr).unwrap();
             plain.step(t, &gradient(t), lr, 3);
             for (got, want) in values(&flat).iter().zip(&plain.theta) {
                 assert!((got - want).abs() < 1e-13, "step {t}: {got} is not {want}");
@@ -200,15 +236,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_spared_and_has_no_gradient_stays_to_the_last_bit() {
+    fn what_is_in_no_piece_stays_to_the_last_bit_and_takes_no_memory() {
         let start = [0.1f32, -2.0, 0.5, 0.7, 3.0, -0.0];
         let flat = Tensor::from_slice(&start);
-        let mut adam = AdamW::new(SETTINGS, &flat, 5).unwrap();
-        adam.spare(&[(1, 2), (4, 1)]);
-        let ranges: Vec<(i64, i64)> = adam.decays.iter().map(|d| (d.offset, d.elements)).collect();
-        assert_eq!(ranges, [(0, 1), (3, 1)]);
+        let pieces = [(0, 1), (3, 1)].map(|(offset, numel)| Piece { offset, numel, decay: DECAY });
+        let mut adam = AdamW::new(SETTINGS, &flat, pieces.into()).unwrap();
+        assert_eq!(adam.state().first.size(), [2]);
         for _ in 0..3 {
-            adam.step(&flat, Tensor::from_slice(&[1f32, 0.0, 0.0, -1.0, 0.0, 0.0]), 0.01).unwrap();
+            adam.step(&flat, &[Tensor::from_slice(&[1f32]), Tensor::from_slice(&[-1f32])], 1.0, 0.01).unwrap();
         }
         let after = Vec::<f32>::try_from(&flat).unwrap();
         let moved: Vec<bool> = start.iter().zip(after).map(|(before, after)| *before != after).collect();
@@ -216,10 +251,25 @@ mod tests {
     }
 
     #[test]
+    fn blocks_change_nothing() {
+        let run = |block: i64| {
+            let flat = Tensor::arange(11, (Kind::Double, Device::Cpu)).sin();
+            let mut adam = AdamW::new(SETTINGS, &flat, pieces(11, 7)).unwrap();
+            adam.block = block;
+            for t in 1..=3 {
+                let gradient = Tensor::arange(11, (Kind::Double, Device::Cpu)).cos() * f64::from(t);
+                adam.step(&flat, &gradient.split_with_sizes([7i64, 4], 0), 0.5, 0.01).unwrap();
+            }
+            values(&flat)
+        };
+        assert_eq!(run(3), run(BLOCK));
+    }
+
+    #[test]
     fn the_first_step_moves_by_the_learning_rate_against_the_sign_of_the_gradient() {
         let flat = Tensor::from_slice(&[0f32, 0.0]);
-        let mut adam = AdamW::new(SETTINGS, &flat, 0).unwrap();
-        adam.step(&flat, Tensor::from_slice(&[0.3f32, -7.0]), 0.01).unwrap();
+        let mut adam = AdamW::new(SETTINGS, &flat, pieces(2, 0)).unwrap();
+        adam.step(&flat, &Tensor::from_slice(&[0.3f32, -7.0]).split_with_sizes([0i64, 2], 0), 1.0, 0.01).unwrap();
         assert!(values(&flat).iter().zip([-0.01, 0.01]).all(|(got, want)| (got - want).abs() < 1e-8));
     }
 
@@ -227,15 +277,16 @@ mod tests {
     fn an_exported_state_goes_on_bit_for_bit() {
         let run = |interrupt: bool| {
             let flat = Tensor::from_slice(&[1f32, 2.0, 3.0, 4.0, 5.0]);
-            let mut adam = AdamW::new(SETTINGS, &flat, 5).unwrap();
+            let mut adam = AdamW::new(SETTINGS, &flat, pieces(5, 5)).unwrap();
             for t in 1..=6 {
                 if interrupt && t == 4 {
                     let OptimizerState { step, first, second } = adam.state();
                     let copy = OptimizerState { step: *step, first: first.copy(), second: second.copy() };
-                    adam = AdamW::new(SETTINGS, &flat, 5).unwrap();
+                    adam = AdamW::new(SETTINGS, &flat, pieces(5, 5)).unwrap();
                     adam.restore(copy).unwrap();
                 }
-                adam.step(&flat, Tensor::from_slice(&gradient(t)).to_kind(Kind::Float), 0.01).unwrap();
+                let gradient = Tensor::from_slice(&gradient(t)).to_kind(Kind::Float);
+                adam.step(&flat, &gradient.split_with_sizes([5i64, 0], 0), 1.0, 0.01).unwrap();
             }
             values(&flat)
         };
@@ -244,18 +295,16 @@ mod tests {
 
     #[test]
     fn a_state_of_another_model_is_refused() {
-        let mut adam = AdamW::new(SETTINGS, &Tensor::from_slice(&[1f32, 2.0]), 0).unwrap();
+        let mut adam = AdamW::new(SETTINGS, &Tensor::from_slice(&[1f32, 2.0]), pieces(2, 0)).unwrap();
         let other = Tensor::from_slice(&[0f32]);
         assert!(adam.restore(OptimizerState { step: 1, first: other.copy(), second: other }).is_err());
     }
 
     #[test]
     fn a_long_gradient_is_scaled_to_the_norm_and_a_short_one_is_left() {
-        let mut long = Tensor::from_slice(&[3f64, 4.0]);
-        assert_eq!(clip_grad_norm(&mut long, 1.0).unwrap(), 5.0);
-        assert!(values(&long).iter().zip([0.6, 0.8]).all(|(got, want)| (got - want).abs() < 1e-6));
-        let mut short = Tensor::from_slice(&[0.3f64, 0.4]);
-        assert_eq!(clip_grad_norm(&mut short, 1.0).unwrap(), 0.5);
-        assert_eq!(values(&short), [0.3, 0.4]);
+        assert_eq!(norms(&[Tensor::from_slice(&[3f64, 4.0]), Tensor::from_slice(&[-4f64])]).unwrap(), [5.0, 4.0]);
+        assert!((clip_scale(5.0, 1.0) - 0.2).abs() < 1e-6);
+        assert_eq!(clip_scale(0.5, 1.0), 1.0);
+        assert_eq!([clip_scale(f64::INFINITY, 1.0), clip_scale(f64::NAN, 1.0)], [1.0, 1.0]);
     }
 }

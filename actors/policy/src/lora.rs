@@ -160,11 +160,12 @@ impl Adapted {
         Self::new(Arc::clone(&self.model), base, (*self.config).clone(), self.seed)
     }
 
-    /// Seeds the dropout of one forward pass, so that a resumed run goes on with the masks of an uninterrupted one. The
-    /// generator is libtorch's own; nothing else in the program draws from it.
-    pub(crate) fn seed_dropout(&self, version: PolicyVersion, pass: u32) {
+    /// Seeds the dropout of one layer in one forward pass, so that a layer computed again and a resumed run go on with the same
+    /// masks. The generator is libtorch's own; nothing else in the program draws from it.
+    pub(crate) fn seed_dropout(&self, version: PolicyVersion, pass: u32, layer: usize) {
         if self.config.dropout > 0.0 {
-            let noise = NoiseKey::new(self.seed, Purpose::Lora, pass, "dropout", 0, 0);
+            let layer = u32::try_from(layer).unwrap_or(u32::MAX);
+            let noise = NoiseKey::new(self.seed, Purpose::Lora, pass, "dropout", layer, 0);
             tch::manual_seed((noise.bits(version.0) >> 1) as i64);
         }
     }

@@ -16,6 +16,15 @@ pub struct Transformer {
     sin: Tensor,
 }
 
+/// Rotary angles of the tokens of a pass.
+#[derive(Debug)]
+pub struct Angles {
+    /// (B, S, 1, D)
+    cos: Tensor,
+    /// (B, S, 1, D), signed.
+    sin: Tensor,
+}
+
 impl Transformer {
     /// `positions`: the longest sequence that will be passed; bounds the rotary tables.
     pub fn new(config: &ModelConfig, positions: i64, device: Device) -> Result<Self, PolicyError> {
@@ -48,20 +57,42 @@ impl Transformer {
         positions: &Tensor,
         attend: &mut dyn Attend,
     ) -> Result<Tensor, PolicyError> {
-        let (batch, length) = tokens.size2()?;
-        let kind = weights.embedding.kind();
+        let angles = self.angles(positions, weights.kind())?;
+        let mut x = self.embed(weights, tokens)?;
+        for index in 0..weights.layers() {
+            x = self.layer(weights, index, &x, &angles, attend)?;
+        }
+        Ok(x)
+    }
+
+    /// What the first layer reads. `tokens`: (B, S) int64. Returns (B, S, hidden).
+    pub fn embed(&self, weights: &Weights, tokens: &Tensor) -> Result<Tensor, PolicyError> {
+        Ok(Tensor::f_embedding(&weights.embedding, tokens, -1, false, false)?)
+    }
+
+    /// The rotations of all layers at these positions, (B, S) int64.
+    pub fn angles(&self, positions: &Tensor, kind: Kind) -> Result<Angles, PolicyError> {
+        let (batch, length) = positions.size2()?;
         // (B, S) -> (B, S, 1, D): one angle for all heads
         let table = |table: &Tensor| -> Result<Tensor, PolicyError> {
             let rows = table.f_index_select(0, &positions.f_reshape([-1])?)?;
             Ok(rows.f_view([batch, length, 1, self.config.head_dim])?.f_to_kind(kind)?)
         };
-        let (cos, sin) = (table(&self.cos)?, table(&self.sin)?);
-        let mut x = Tensor::f_embedding(&weights.embedding, tokens, -1, false, false)?;
-        for (index, layer) in weights.layers.iter().enumerate() {
-            x = self.attention(layer, index, &x, &cos, &sin, attend)?;
-            x = self.mlp(layer, &x)?;
-        }
-        Ok(x)
+        Ok(Angles { cos: table(&self.cos)?, sin: table(&self.sin)? })
+    }
+
+    /// One layer, counted from 0: of the residual stream before it, (B, S, hidden), that behind it.
+    pub fn layer(
+        &self,
+        weights: &Weights,
+        index: usize,
+        x: &Tensor,
+        angles: &Angles,
+        attend: &mut dyn Attend,
+    ) -> Result<Tensor, PolicyError> {
+        let layer = &weights.layers[index];
+        let x = self.attention(layer, index, x, angles, attend)?;
+        self.mlp(layer, &x)
     }
 
     /// The final norm: (M, hidden) as from [`Self::hidden`] to what the output projection takes, (M, hidden).
@@ -79,8 +110,7 @@ impl Transformer {
         layer: &Layer,
         index: usize,
         x: &Tensor,
-        cos: &Tensor,
-        sin: &Tensor,
+        angles: &Angles,
         attend: &mut dyn Attend,
     ) -> Result<Tensor, PolicyError> {
         let c = &self.config;
@@ -98,7 +128,7 @@ impl Transformer {
                 Tensor::f_cat(&[query, norm(qkv.f_narrow(2, c.heads, c.kv_heads)?, key_norm)?], 2)?
             }
         };
-        let rotated = rotate(&turned, cos, sin)?;
+        let rotated = rotate(&turned, angles)?;
         let query = rotated.f_narrow(2, 0, c.heads)?;
         let key = rotated.f_narrow(2, c.heads, c.kv_heads)?;
         let value = qkv.f_narrow(2, c.heads + c.kv_heads, c.kv_heads)?;
@@ -116,8 +146,8 @@ impl Transformer {
     }
 }
 
-/// Rotary position embedding: `x`: (B, S, heads, D), `cos` and signed `sin`: (B, S, 1, D).
-fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor, PolicyError> {
+/// Rotary position embedding: `x`: (B, S, heads, D).
+fn rotate(x: &Tensor, Angles { cos, sin }: &Angles) -> Result<Tensor, PolicyError> {
     let half = x.size()[3] / 2;
     Ok(x.f_mul(cos)?.f_add(&x.f_roll([half], [3])?.f_mul(sin)?)?)
 }

@@ -27,6 +27,11 @@ impl Linear {
         self.low_rank.is_none().then_some((&self.weight, self.bias.as_ref()))
     }
 
+    fn is_trained(&self) -> bool {
+        let beside = self.low_rank.as_ref().is_some_and(LowRank::is_trained);
+        beside || self.weight.requires_grad() || self.bias.as_ref().is_some_and(Tensor::requires_grad)
+    }
+
     /// `x`: (..., in). Returns (..., out).
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor, PolicyError> {
         let Some(low_rank) = &self.low_rank else { return Ok(x.f_linear(&self.weight, self.bias.as_ref())?) };
@@ -59,6 +64,13 @@ impl Layer {
     fn matrices(&mut self) -> [&mut Linear; 4] {
         [&mut self.qkv, &mut self.output, &mut self.gate_up, &mut self.down]
     }
+
+    /// Whether a gradient is wanted for anything in it.
+    fn is_trained(&self) -> bool {
+        let norms = [&self.input_norm, &self.post_norm].into_iter().chain(self.qk_norm.iter().flatten());
+        let matrices = [&self.qkv, &self.output, &self.gate_up, &self.down];
+        norms.into_iter().any(Tensor::requires_grad) || matrices.into_iter().any(Linear::is_trained)
+    }
 }
 
 /// All tensors of a model as the transformer reads them: views, never copies.
@@ -81,8 +93,28 @@ impl Weights {
         &self.head
     }
 
+    /// The number format that a pass computes in.
+    pub fn kind(&self) -> Kind {
+        self.embedding.kind()
+    }
+
+    /// How many layers there are.
+    pub fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// For each layer whether a gradient is wanted of what it reads, because something before it is trained; and last the same
+    /// for the final norm.
+    pub fn trained_before(&self) -> Vec<bool> {
+        let mut before = vec![self.embedding.requires_grad()];
+        for layer in &self.layers {
+            before.push(before.last() == Some(&true) || layer.is_trained());
+        }
+        before
+    }
+
     /// One tensor per entry of the model's layout, in its order.
-    fn assemble(config: &ModelConfig, tensors: Vec<Tensor>) -> Self {
+    pub(crate) fn assemble(config: &ModelConfig, tensors: Vec<Tensor>) -> Self {
         // The layout decides the number of tensors, so `next` cannot run dry.
         let mut tensors = tensors.into_iter();
         let mut next = move || tensors.next().unwrap_or_default();
@@ -119,217 +151,12 @@ impl Weights {
     }
 }
 
-fn split(layout: &Layout, flat: &Tensor) -> Result<Vec<Tensor>, PolicyError> {
+/// Views of `flat`, one per entry of the layout.
+pub(crate) fn split(layout: &Layout, flat: &Tensor) -> Result<Vec<Tensor>, PolicyError> {
     let view = |e: &crate::Entry| -> Result<Tensor, PolicyError> {
         Ok(flat.f_narrow(0, e.offset, e.numel())?.f_view(&e.shape[..])?)
     };
     layout.entries().iter().map(view).collect()
-}
-
-/// What the learner trains: a flat master buffer and, sharing its memory, the leaves that autograd differentiates. It holds
-/// the whole model, or an adapter beside a frozen one.
-#[derive(Debug)]
-pub struct Parameters {
-    /// Of the model, also where an adapter is trained.
-    layout: Arc<Layout>,
-    flat: Tensor,
-    leaves: Vec<Tensor>,
-    decayed: i64,
-    weights: Weights,
-    /// First element and number of elements of what is not trained.
-    frozen: Vec<(i64, i64)>,
-    /// With an adapter.
-    lora: Option<Beside>,
-}
-
-/// What an adapter stands beside.
-#[derive(Debug)]
-struct Beside {
-    adapted: Adapted,
-    /// The same weights, with dropout, if there is any.
-    dropping: Option<Weights>,
-}
-
-impl Parameters {
-    /// Takes over `flat` (float32 for training; float64 in tests), which is laid out for `config`.
-    pub fn new(config: &ModelConfig, flat: Tensor) -> Result<Self, PolicyError> {
-        let layout = Arc::new(Layout::new(config));
-        let leaves = trainable(split(&layout, &flat)?)?;
-        let weights = Weights::assemble(config, shared(&leaves));
-        Ok(Self { decayed: layout.decayed(), layout, flat, leaves, weights, frozen: Vec::new(), lora: None })
-    }
-
-    /// Takes over an adapter's buffer, laid out by [`Adapted::layout`]. No gradient is computed for the model beside it.
-    pub fn adapter(adapted: Adapted, flat: Tensor) -> Result<Self, PolicyError> {
-        let wanted = [adapted.layout().numel()];
-        if flat.size() != wanted {
-            return Err(PolicyError::Tensor(format!("an adapter's buffer of {:?}, not {wanted:?}", flat.size())));
-        }
-        let layout = Arc::new(Layout::new(adapted.model()));
-        let leaves = trainable(adapted.layout().leaves(&flat)?)?;
-        let beside = |dropout: f64| -> Result<Weights, PolicyError> {
-            let mut weights = Weights::view(adapted.model(), &layout, adapted.base())?;
-            weights.attach(adapted.low_ranks(shared(&leaves), dropout)?);
-            Ok(weights)
-        };
-        let weights = beside(0.0)?;
-        let dropout = adapted.config().dropout;
-        let dropping = (dropout > 0.0).then(|| beside(dropout)).transpose()?;
-        // As PEFT's users have it: A and B take weight decay.
-        let decayed = adapted.layout().numel();
-        Ok(Self {
-            layout,
-            flat,
-            leaves,
-            decayed,
-            weights,
-            frozen: Vec::new(),
-            lora: Some(Beside { adapted, dropping }),
-        })
-    }
-
-    /// Keeps the tensors as they are whose names hold one of `patterns`, whole words of it: `embed_tokens`, `layers.0`,
-    /// `mlp.down_proj`. No gradient is computed for a matrix all of whose tensors are frozen. An error if a pattern fits no
-    /// tensor, or nothing is left to train.
-    pub fn freeze(&mut self, patterns: &[String]) -> Result<(), PolicyError> {
-        let fits = |name: &str, pattern: &str| {
-            let (name, pattern): (Vec<&str>, Vec<&str>) = (name.split('.').collect(), pattern.split('.').collect());
-            name.windows(pattern.len()).any(|words| words == pattern)
-        };
-        let refuse = |what: String, hint: &str| Err(PolicyError::Unsupported { what, hint: hint.to_owned() });
-        if self.lora.is_some() {
-            return refuse("freezing parts of an adapter".to_owned(), "choose its target modules");
-        }
-        let names = || self.layout.entries().iter().flat_map(|entry| &entry.parts).map(|part| part.name.as_str());
-        if let Some(pattern) = patterns.iter().find(|pattern| !names().any(|name| fits(name, pattern))) {
-            return refuse(
-                format!("freezing {pattern:?}, which is in no tensor's name,"),
-                "words of names like model.layers.0.mlp.up_proj.weight are (a tied lm_head is embed_tokens)",
-            );
-        }
-        let layout = Arc::clone(&self.layout);
-        for (entry, leaf) in layout.entries().iter().zip(&mut self.leaves) {
-            let (mut offset, before) = (entry.offset, self.frozen.len());
-            for part in &entry.parts {
-                let numel = entry.part_shape(part).iter().product();
-                if patterns.iter().any(|pattern| fits(&part.name, pattern)) {
-                    self.frozen.push((offset, numel));
-                }
-                offset += numel;
-            }
-            if self.frozen.len() == before + entry.parts.len() {
-                *leaf = leaf.f_set_requires_grad(false)?;
-            }
-        }
-        if self.frozen.iter().map(|(_, numel)| numel).sum::<i64>() == layout.numel() {
-            return refuse(format!("freezing {patterns:?}, which is everything,"), "something must be left to train");
-        }
-        Ok(())
-    }
-
-    /// First element and number of elements of what is frozen.
-    pub fn frozen(&self) -> &[(i64, i64)] {
-        &self.frozen
-    }
-
-    /// Whether a gradient is wanted for the output projection.
-    pub fn trains_head(&self) -> bool {
-        let frozen = |head: &crate::Entry| self.frozen.contains(&(head.offset, head.numel()));
-        self.lora.is_none() && !self.layout.head().is_some_and(frozen)
-    }
-
-    /// What a forward pass reads; gradients flow to the leaves.
-    pub fn weights(&self) -> &Weights {
-        &self.weights
-    }
-
-    /// The same for a pass that is trained on, the `pass`th from `version`: with dropout, if there is any.
-    pub fn training_weights(&self, version: PolicyVersion, pass: u32) -> &Weights {
-        let Some(Beside { adapted, dropping: Some(dropping) }) = &self.lora else { return &self.weights };
-        adapted.seed_dropout(version, pass);
-        dropping
-    }
-
-    /// The frozen model, if an adapter is trained.
-    pub fn adapted(&self) -> Option<&Adapted> {
-        self.lora.as_ref().map(|lora| &lora.adapted)
-    }
-
-    /// The master buffer; changing it in place (without gradient tracking) changes the leaves.
-    pub fn flat(&self) -> &Tensor {
-        &self.flat
-    }
-
-    /// How the model is laid out: the buffer too, unless it is an adapter's.
-    pub fn layout(&self) -> &Arc<Layout> {
-        &self.layout
-    }
-
-    /// What lies in the buffer: name, first element and number of elements, in order.
-    pub fn spans(&self) -> Vec<(&str, i64, i64)> {
-        let Some(Beside { adapted, .. }) = &self.lora else {
-            return self.layout.entries().iter().map(|e| (e.name(), e.offset, e.numel())).collect();
-        };
-        let rank = adapted.layout().rank();
-        let targets = adapted.layout().targets().iter();
-        targets
-            .flat_map(|t| [(t.module.as_str(), t.a, rank * t.columns), (t.module.as_str(), t.b, t.rows * rank)])
-            .collect()
-    }
-
-    /// The first so many elements take weight decay; the rest (norms, biases) never does.
-    pub fn decayed(&self) -> i64 {
-        self.decayed
-    }
-
-    /// The gradient of all parameters as one flat tensor in the layout's order; parameters that the loss did not reach
-    /// count as zero.
-    pub fn flat_grad(&self) -> Result<Tensor, PolicyError> {
-        let grads: Vec<Tensor> = self
-            .leaves
-            .iter()
-            .map(|leaf| {
-                let grad = leaf.f_grad()?;
-                if grad.defined() {
-                    Ok(grad.f_reshape([-1])?)
-                } else {
-                    Ok(leaf.f_detach()?.f_zeros_like()?.f_reshape([-1])?)
-                }
-            })
-            .collect::<Result<_, PolicyError>>()?;
-        Ok(Tensor::f_cat(&grads, 0)?)
-    }
-
-    /// Forgets all gradients.
-    pub fn zero_grad(&mut self) {
-        for leaf in &mut self.leaves {
-            leaf.zero_grad();
-        }
-    }
-
-    /// An immutable copy of the present values, converted to `kind`; with an adapter, what its settings say that generators
-    /// get.
-    pub fn snapshot(
-        &self,
-        config: &Arc<ModelConfig>,
-        version: PolicyVersion,
-        kind: Kind,
-    ) -> Result<Snapshot, PolicyError> {
-        if let Some(lora) = &self.lora {
-            return lora.adapted.snapshot(&self.flat, version, kind);
-        }
-        let copy = tch::no_grad(|| self.flat.f_detach_copy()?.f_to_kind(kind))?;
-        Snapshot::new(Arc::clone(config), version, copy)
-    }
-}
-
-/// Leaves of autograd that share the views' memory.
-fn trainable(views: Vec<Tensor>) -> Result<Vec<Tensor>, PolicyError> {
-    views.into_iter().map(|view| Ok(view.f_detach()?.f_set_requires_grad(true)?)).collect()
-}
-
-fn shared(tensors: &[Tensor]) -> Vec<Tensor> {
-    tensors.iter().map(Tensor::shallow_clone).collect()
 }
 
 /// A whole set of weights, immutable and versioned, shared by threads. Swapping weights is swapping an `Arc` of this.

@@ -262,7 +262,7 @@ pub fn load(dir: &Path, device: Device) -> Result<LoadedCheckpoint, LearnerError
         };
         (model, flat, None)
     };
-    let optimizer = read_optimizer(&state.join(OPTIMIZER), learner.optimizer_step, &flat)?;
+    let optimizer = read_optimizer(&state.join(OPTIMIZER), learner.optimizer_step, flat.device())?;
     let mut extras = BTreeMap::new();
     for name in files.iter().filter_map(|file| file.strip_prefix(STATE)?.strip_prefix('/')) {
         if ![OPTIMIZER, WEIGHTS, LEARNER, CONFIG].contains(&name) {
@@ -286,29 +286,32 @@ fn read_learner_file(path: &Path) -> Result<LearnerFile, LearnerError> {
 /// The model's shape and its parameters as they were trained.
 fn read_weights(dir: &Path, path: &Path, device: Device) -> Result<(ModelConfig, Tensor), LearnerError> {
     let model = ModelConfig::from_dir(dir)?;
-    let [flat] = read_tensors(path, ["weights"], model.parameters(), device)?;
+    let [flat] = read_tensors(path, ["weights"], Some(model.parameters()), device)?;
     Ok((model, flat))
 }
 
-fn read_optimizer(path: &Path, step: u64, flat: &Tensor) -> Result<OptimizerState, LearnerError> {
-    let [first, second] = read_tensors(path, ["first", "second"], flat.numel() as i64, flat.device())?;
+/// As long as what was trained; the optimiser that takes it checks that.
+fn read_optimizer(path: &Path, step: u64, device: Device) -> Result<OptimizerState, LearnerError> {
+    let [first, second] = read_tensors(path, ["first", "second"], None, device)?;
     Ok(OptimizerState { step, first, second })
 }
 
-/// Flat tensors of one length, by name.
+/// Flat tensors by name, of one length if it is known.
 fn read_tensors<const N: usize>(
     path: &Path,
     names: [&str; N],
-    numel: i64,
+    numel: Option<i64>,
     device: Device,
 ) -> Result<[Tensor; N], LearnerError> {
     let mut tensors: BTreeMap<String, Tensor> = Tensor::read_safetensors(path)?.into_iter().collect();
     let mut found = Vec::with_capacity(N);
     for name in names {
-        let tensor = tensors.remove(name).filter(|t| t.size() == [numel] && t.kind() == Kind::Float);
-        let tensor = tensor.ok_or_else(|| LearnerError::Checkpoint {
-            path: path.to_owned(),
-            problem: format!("it has no tensor \"{name}\" of shape [{numel}] in float32"),
+        let fits =
+            |t: &Tensor| t.dim() == 1 && numel.is_none_or(|numel| t.size() == [numel]) && t.kind() == Kind::Float;
+        let tensor = tensors.remove(name).filter(fits).ok_or_else(|| {
+            let shape = numel.map_or("one dimension".to_owned(), |numel| format!("shape [{numel}]"));
+            let problem = format!("it has no tensor \"{name}\" of {shape} in float32");
+            LearnerError::Checkpoint { path: path.to_owned(), problem }
         })?;
         found.push(tensor.f_to_device(device)?);
     }

@@ -122,6 +122,19 @@ impl LoraLayout {
         self.matrices[PER_LAYER * layer..][..PER_LAYER].iter().map(Option::as_ref)
     }
 
+    /// For every leaf, as [`Self::leaves`] gives them: a module that it serves, and its number of elements. They lie one behind
+    /// another.
+    pub(crate) fn leaf_sizes(&self) -> impl Iterator<Item = (&str, i64)> {
+        let mut targets = self.targets.iter();
+        self.matrices.iter().flatten().flat_map(move |matrix| {
+            let count = matrix.targets.len();
+            // As many targets as all matrices have, so `nth` finds one.
+            let module = targets.nth(count - 1).map_or("", |target| target.module.as_str());
+            let a = self.rank * count as i64 * matrix.columns;
+            [(module, a), (module, matrix.adapted_rows() * self.rank)]
+        })
+    }
+
     /// Views into `flat`: for every adapted matrix the stacked A (targets · rank, columns) and the stacked B (adapted rows,
     /// rank).
     pub(crate) fn leaves(&self, flat: &Tensor) -> Result<Vec<Tensor>, PolicyError> {

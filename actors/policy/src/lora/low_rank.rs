@@ -66,6 +66,11 @@ impl LowRank {
         Self { layer, place, a, b, spread: Some(spread), dropout }
     }
 
+    /// Whether a gradient is wanted for it.
+    pub(crate) fn is_trained(&self) -> bool {
+        self.a.requires_grad() || self.b.requires_grad()
+    }
+
     /// With B spread once and for all: for weights that no gradient goes through.
     pub(super) fn spread_out(self) -> Result<Self, PolicyError> {
         let b = tch::no_grad(|| self.spread.as_ref().map(|s| s.apply(&self.b)).transpose())?.unwrap_or(self.b);

@@ -58,7 +58,7 @@ impl Row {
 
     fn logprobs(&self, transformer: &Transformer, parameters: &Parameters, attend: &mut dyn Attend) -> Tensor {
         let row = |values: &[i64]| Tensor::from_slice(values).unsqueeze(0);
-        let weights = parameters.weights();
+        let weights = &parameters.weights().unwrap();
         let hidden = transformer.hidden(weights, &row(&self.tokens), &row(&self.positions), attend).unwrap();
         let hidden = hidden.squeeze_dim(0).index_select(0, &Tensor::from_slice(&self.sources));
         let logits = transformer.logits(weights, &hidden).unwrap();
@@ -76,24 +76,24 @@ fn both_ways(name: &str, case: &Case, kind: Kind) -> [(Tensor, Tensor); 2] {
         packed.answer(&case.prompt, answer, number as i64 + 1);
     }
     packed.extend(&vec![0; case.padding], 0, -1);
-    let mut attend = PackedAttention::segmented(&Tensor::from_slice(&packed.segments).unsqueeze(0)).unwrap();
-    let together = packed.logprobs(&transformer, &parameters, &mut attend);
-    let separate: Vec<Tensor> = case
-        .answers
-        .iter()
-        .map(|answer| {
-            let mut row = Row::new(&case.prompt);
-            row.answer(&case.prompt, answer, 1);
-            row.logprobs(&transformer, &parameters, &mut CausalAttention)
-        })
-        .collect();
     let mut parameters = parameters;
-    [together, Tensor::cat(&separate, 0)].map(|logprobs| {
+    [true, false].map(|together| {
+        parameters.zero_grad().unwrap();
+        let logprobs = if together {
+            let mut attend = PackedAttention::segmented(&Tensor::from_slice(&packed.segments).unsqueeze(0)).unwrap();
+            packed.logprobs(&transformer, &parameters, &mut attend)
+        } else {
+            let alone = |answer: &Vec<i64>| {
+                let mut row = Row::new(&case.prompt);
+                row.answer(&case.prompt, answer, 1);
+                row.logprobs(&transformer, &parameters, &mut CausalAttention)
+            };
+            Tensor::cat(&case.answers.iter().map(alone).collect::<Vec<Tensor>>(), 0)
+        };
         // Weights of both signs, different for each token, so that no two tokens could be swapped unnoticed.
         let weights = Tensor::arange(logprobs.size()[0], (kind, Device::Cpu)).sin() + 0.3;
-        parameters.zero_grad();
         (&logprobs * weights).sum(kind).backward();
-        (logprobs.detach(), parameters.flat_grad().unwrap())
+        (logprobs.detach(), Tensor::cat(&parameters.gradients(None).unwrap(), 0))
     })
 }
 
