@@ -26,7 +26,8 @@ MODEL = ROOT / "configs" / "arith"
 LIMIT = 900  # seconds for one run, a hang included
 FAR, NEAR = 0.60, 0.45
 # Tuned with seed 11, which is none of the race's.
-OWN = []
+OWN = ["feed.answers_per_prompt=4", "feed.prompts_per_step=48", "learner.learning_rate=3e-4", "weight_sync.every=2",
+       "replay.max_staleness=2"]
 # (slower, faster, accuracy, the goal of the project)
 CLAIMS = [("torch_nft", "counterpoint", FAR, 4), ("packed_nft", "counterpoint", FAR, 1.3), ("torch_nft", "own", FAR, 8),
           ("trl_grpo", "own", NEAR, 10)]
