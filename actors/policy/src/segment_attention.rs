@@ -14,7 +14,8 @@ use crate::{Attend, PolicyError};
 /// What copying a key and its value costs, forward and backward, in products of a query and a key.
 const COPY: usize = 32;
 
-/// A tile is filled up by this part of its products at most, unless it has so few that calls cost more than arithmetic.
+/// A sequence joins a tile if that makes it at most so many times as costly, or if the tile has so few products that calls cost
+/// more than arithmetic.
 const FILL: usize = 2;
 const SMALL: usize = 1 << 14;
 
@@ -147,17 +148,14 @@ fn tile(sequences: &[Sequence]) -> Vec<&[Sequence]> {
     let mut tiles = Vec::new();
     let mut rest = sequences;
     while let Some(first) = rest.first() {
-        let (mut count, mut real, mut longest) = (0, 0, first.keys.len());
-        for sequence in rest {
+        let mut longest = 0;
+        let joins = |(count, sequence): &(usize, &Sequence)| {
             longest = longest.max(sequence.keys.len());
-            real += sequence.queries * sequence.keys.len();
-            let filled = (count + 1) * first.queries * longest;
-            if filled > SMALL && filled > real + real / FILL {
-                break;
-            }
-            count += 1;
-        }
-        let (own, behind) = rest.split_at(count.max(1));
+            let filled = first.queries * longest;
+            filled <= FILL * sequence.queries * sequence.keys.len() || (count + 1) * filled <= SMALL
+        };
+        let count = rest.iter().enumerate().take_while(joins).count().max(1);
+        let (own, behind) = rest.split_at(count);
         tiles.push(own);
         rest = behind;
     }
@@ -319,8 +317,11 @@ mod tests {
         assert_eq!((apart[1].queries, apart[1].keys.len()), (100, 164));
         let mut apart = apart;
         apart.rotate_left(1);
-        let sizes: Vec<usize> = tile(&apart).iter().map(|own| own.len()).collect();
-        assert_eq!(sizes, [8, 1], "the answers, and their prompt");
+        let sizes = |sequences: &[Sequence]| tile(sequences).iter().map(|own| own.len()).collect::<Vec<usize>>();
+        assert_eq!(sizes(&apart), [8, 1], "the answers, and their prompt");
+        let mut unlike = of(10, &[300, 290, 280, 50, 4, 3]);
+        unlike.sort_by_key(|sequence| std::cmp::Reverse(sequence.queries));
+        assert_eq!(sizes(&unlike), [3, 4], "three long ones, and all that is small");
     }
 
     #[test]
