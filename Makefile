@@ -9,7 +9,7 @@ BIN := target/release/counterpoint
 # Idle OpenMP threads must sleep, not spin: two engines share the cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup build quickstart smollm2-model smollm2 test lint bench-race bench-verify bench-learner compare-objectives mutations fuzz python-env bench-eval test-python clean
+.PHONY: help setup build quickstart smollm2-model smollm2 test lint bench-race bench-verify bench-learner bench-generate bench-actors bench-swap compare-objectives mutations fuzz python-env bench-eval test-python clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,7 +26,7 @@ quickstart: build ## train a tiny policy on arithmetic until it is visibly bette
 smollm2-model: build ## fetch SmolLM2-135M-Instruct once (93 MB) and convert it to .cache/smollm2
 	@.ci/smollm2
 
-smollm2: smollm2-model ## teach SmolLM2-135M-Instruct one-digit sums (results in runs/smollm2; about ten minutes on two cores)
+smollm2: smollm2-model ## teach SmolLM2-135M-Instruct one-digit sums (results in runs/smollm2; some four minutes on two cores)
 	@$(BIN) run configs/smollm2.toml
 
 test: setup ## run all tests (no network, no GPU)
@@ -57,6 +57,17 @@ bench-learner: build python-env ## trained tokens per second against transformer
 	@$(CARGO) bench --quiet --locked --bench learner --no-run
 	@.venv/bin/python benches/learner.py
 	@.venv/bin/python benches/learner.py --memory
+
+bench-generate: build python-env ## sampled tokens per second against transformers and llama.cpp, and the ceiling
+	@$(CARGO) bench --quiet --locked --bench generate --no-run
+	@.venv/bin/python benches/generate.py
+
+bench-actors: setup ## completions per second through the actors alone, with a generator and a learner that do no work
+	@$(CARGO) bench --quiet --locked --bench actors -- 10000000 5
+
+bench-swap: smollm2-model ## how long new weights make decoding stand still, how fast they are copied, and 1,000 swaps' memory
+	@$(CARGO) bench --quiet --locked --bench swap -- configs/arith 256 1000 1
+	@$(CARGO) bench --quiet --locked --bench swap -- .cache/smollm2 64 10 1
 
 compare-objectives: build ## the objectives side by side on the quickstart task: a table and benches/objectives.svg
 	@python3 benches/compare_objectives.py

@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use counterpoint_generator::{EngineOptions, Filters, OnSwap, Outcome, Request, Sampled, sample_all};
+use counterpoint_generator::{EngineOptions, Filters, GeneratorConfig, OnSwap, Outcome, Request, Sampled, sample_all};
 use counterpoint_policy::Tokenizer;
 use counterpoint_rollout::{FinishReason, GroupId, Prompt, PromptContent};
 use serde::{Deserialize, Serialize};
@@ -63,6 +63,9 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
         max_prompt_tokens: sampling.max_prompt_tokens,
         max_new_tokens: sampling.max_new_tokens,
         max_time: None,
+        prefill_chunk: GeneratorConfig::default().prefill_chunk,
+        kv_bytes: None,
+        kernels: true,
         temperature: sampling.temperature,
         filters: Filters {
             repetition_penalty: sampling.repetition_penalty,

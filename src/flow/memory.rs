@@ -5,6 +5,7 @@
 //! `learner.compute_dtype` the weights last published (c·P), those that the learner computes with, if c is not 4 (c·P), and
 //! with `objective.kl_coef` those of the reference (c·P). With an adapter (`[lora]`) its own values come on top, and the frozen
 //! model is the reference. What else there is depends on the answers: a second published copy while weights are swapped (c·P),
+//! the packed weights of engines that run the kernels (4·P each, 8·P in generators that take new ones while they run, for η > 0),
 //! the KV caches, at most slots · longest sequence · 2 · layers · kv_heads · head_dim · c, and the activations and logits of a
 //! micro-batch, which are counted from the shapes that backward keeps (with `learner.activation_checkpointing` of one layer, and
 //! what each reads) and are right to some ten percent. The memory of libtorch itself, of the data and of the allocator's slack
@@ -36,6 +37,8 @@ pub(crate) struct Part {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Memory {
     pub(crate) parts: Vec<Part>,
+    /// Why the caches are too small for the longest answer, if they are.
+    starved: Option<String>,
 }
 
 /// Main memory, in bytes.
@@ -62,6 +65,15 @@ impl Memory {
         let slots = (config.generator.slots as u64).saturating_mul(generators + evaluators);
         let certain = |what, bytes| Part { what, bytes, certain: bytes };
         let possible = |what, bytes| Part { what, bytes, certain: 0 };
+        // The kernels run float32 on a CPU, an adapter folded in; each engine has its own.
+        let kernels = config.generator.kernels && bytes == 4 && !(config.lora.publish == Publish::Separate);
+        // A generator that takes weights while it runs packs them beside those in use.
+        let buffers = 1 + u64::from(config.replay.max_staleness > 0);
+        let panels = if kernels { weights.saturating_mul(buffers * generators + evaluators) } else { 0 };
+        let caches = slots.saturating_mul(cached).saturating_mul(cache_per_token);
+        let allowed =
+            config.generator.kv_memory_mb.filter(|_| kernels).map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20));
+        let caches_allowed = allowed.saturating_mul(generators + evaluators);
         let mut parts = Vec::new();
         let adapter = adapter(config, model);
         // Beside an adapter the frozen model is the reference.
@@ -87,11 +99,12 @@ impl Memory {
             // Generators of one process share an immutable snapshot; a second one exists while a swap is under way.
             certain("published weights in use", published),
             possible("published weights arriving", published),
-            possible("KV caches with every slot full", slots.saturating_mul(cached).saturating_mul(cache_per_token)),
+            possible("weights in panels for the kernels", panels),
+            possible("KV caches with every slot full", caches.min(caches_allowed)),
             possible("activations of one micro-batch", activations(config, model).saturating_mul(bytes)),
             possible("logits of one chunk and what is made of them", logits(config, model).saturating_mul(3 * wide)),
         ]);
-        Self { parts }
+        Self { parts, starved: config.generator.lacks_kv_memory(model) }
     }
 
     /// All parts together.
@@ -106,6 +119,9 @@ impl Memory {
 
     /// Whether this machine has it.
     pub(crate) fn fit(&self, machine: Machine) -> Fit {
+        if let Some(why) = &self.starved {
+            return Fit::Exceeds(why.clone());
+        }
         let (certain, total) = (self.certain(), self.total());
         if certain > machine.total {
             return Fit::Exceeds(format!(
@@ -314,6 +330,18 @@ mod tests {
         );
         assert!(matches!(memory.fit(machine(u64::MAX, total)), Fit::Close(why) if why.contains("generator.slots")));
         assert_eq!(memory.fit(machine(certain, total * 10 / 8)), Fit::Fits);
+    }
+
+    #[test]
+    fn caches_below_one_longest_answer_are_refused_with_the_number_that_would_do() {
+        let (mut config, model) = (Config::default(), small());
+        config.generator.kv_memory_mb = Some(1);
+        let plenty = Machine { total: u64::MAX, free: u64::MAX };
+        let Fit::Exceeds(why) = Memory::of(&config, &model).fit(plenty) else { panic!("1 MiB is enough?") };
+        let needed: u64 = why.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap();
+        assert!(why.starts_with("generator.kv_memory_mb: 1 is too little"), "{why}");
+        config.generator.kv_memory_mb = Some(needed);
+        assert_eq!(Memory::of(&config, &model).fit(plenty), Fit::Fits);
     }
 
     #[test]

@@ -61,6 +61,14 @@ fn read_bytes(bytes: &[u8]) -> Result<Vec<Value>, DataError> {
     read(file.path())
 }
 
+/// GiB of address space that this process ever had: an allocation that a file talked the reader into shows here, even if
+/// nothing was written to it.
+fn peak_gib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmPeak:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / f64::from(1 << 20)
+}
+
 #[test]
 fn a_file_cut_off_anywhere_is_refused() {
     let bytes = std::fs::read(fixture("gsm8k.parquet")).unwrap();
@@ -87,6 +95,7 @@ proptest! {
         if let Err(error) = read_bytes(&bytes) {
             prop_assert_eq!(error.to_string().lines().count(), 1);
         }
+        prop_assert!(peak_gib() < 2.0, "{} GiB", peak_gib());
     }
 
     #[test]
@@ -99,5 +108,6 @@ proptest! {
         if let Err(error) = read_bytes(&bytes) {
             prop_assert_eq!(error.to_string().lines().count(), 1);
         }
+        prop_assert!(peak_gib() < 2.0, "{} GiB", peak_gib());
     }
 }

@@ -1,9 +1,10 @@
 use std::time::Duration;
 
-use counterpoint_policy::{Threads, Tokenizer};
+use counterpoint_policy::{ModelConfig, Threads, Tokenizer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::cpu::least_cache;
 use crate::{EngineOptions, Filters, OnSwap};
 
 /// Section `[generator]`: who samples the answers that are trained, and how.
@@ -27,6 +28,18 @@ pub struct GeneratorConfig {
     pub max_prompt_tokens: usize,
     /// Answers that one generator samples at the same time; bounds the memory of its cache. Default: 256.
     pub slots: usize,
+    /// Tokens of prompts that are prefilled in one step while answers run, so that a long prompt does not stall them. With the
+    /// kernels a prompt is cut where the number is reached, and the answers do not depend on it; without, prompts are run whole
+    /// and the number bounds how many. Default: 512.
+    pub prefill_chunk: usize,
+    /// With the kernels, mebibytes of keys and values that a generator holds at most. Answers begin when there is room for them;
+    /// if those that run outgrow it, the youngest are suspended, and computed again when there is room: nothing is lost but
+    /// time. Default: none given, what `slots` answers come to need.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_memory_mb: Option<u64>,
+    /// Whether kernels of our own run the model where they can (a CPU, float32, adapters folded in); false: libtorch
+    /// everywhere. They need the memory of the weights once more. Default: true.
+    pub kernels: bool,
     /// CPU threads of each generator's tensor operations: `"auto"` (the runtime shares the cores out between generators
     /// and learner) or a number. Default: `"auto"`.
     pub threads: Threads,
@@ -47,6 +60,9 @@ impl Default for GeneratorConfig {
             max_seconds: None,
             max_prompt_tokens: 512,
             slots: 256,
+            prefill_chunk: 512,
+            kv_memory_mb: None,
+            kernels: true,
             threads: Threads::AUTO,
             on_swap: OnSwap::Keep,
             stop: Vec::new(),
@@ -66,9 +82,13 @@ impl GeneratorConfig {
         at_least_one("max_new_tokens", self.max_new_tokens);
         at_least_one("max_prompt_tokens", self.max_prompt_tokens);
         at_least_one("slots", self.slots);
+        at_least_one("prefill_chunk", self.prefill_chunk);
         self.threads.validate("generator.threads", errors);
         if !(self.temperature > 0.0 && self.temperature.is_finite()) {
             errors.push(format!("generator.temperature: must be > 0, got {}", self.temperature));
+        }
+        if self.kv_memory_mb == Some(0) {
+            errors.push("generator.kv_memory_mb: must be at least 1, got 0".to_owned());
         }
         if let Some(seconds) = self.max_seconds.filter(|seconds| !(*seconds > 0.0 && *seconds <= 1e9)) {
             errors.push(format!("generator.max_seconds: must be above 0 and at most 1e9, got {seconds}"));
@@ -76,10 +96,25 @@ impl GeneratorConfig {
         check_stop("generator.stop", &self.stop, errors);
     }
 
+    /// Why the memory for keys and values is too little for this model, if it is: the longest answer must fit beside its prompt.
+    pub fn lacks_kv_memory(&self, model: &ModelConfig) -> Option<String> {
+        let mebibytes = self.kv_memory_mb.filter(|_| self.kernels)?;
+        let needed = least_cache(model, self.max_prompt_tokens, self.max_new_tokens).div_ceil(1 << 20);
+        (mebibytes < needed).then(|| {
+            format!(
+                "generator.kv_memory_mb: {mebibytes} is too little for one answer of generator.max_new_tokens to a prompt of \
+                 generator.max_prompt_tokens; it must be at least {needed}"
+            )
+        })
+    }
+
     /// How a generator's engine samples for training.
     pub fn engine_options(&self, tokenizer: &Tokenizer) -> EngineOptions {
         EngineOptions {
             slots: self.slots,
+            prefill_chunk: self.prefill_chunk,
+            kv_bytes: self.kv_memory_mb.map(|mebibytes| mebibytes.saturating_mul(1 << 20)),
+            kernels: self.kernels,
             max_prompt_tokens: self.max_prompt_tokens,
             max_new_tokens: self.max_new_tokens,
             max_time: self.max_seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),

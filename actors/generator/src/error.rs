@@ -41,6 +41,9 @@ pub enum GeneratorError {
         /// Uniform numbers.
         uniforms: usize,
     },
+    /// The cache has no block left.
+    #[error("the cache of keys and values is full")]
+    Cache,
     /// The engine's thread panicked.
     #[error("the engine's thread panicked: {0}")]
     Panicked(String),

@@ -62,11 +62,6 @@ pub(crate) struct Prefix {
 }
 
 impl Prefix {
-    /// The weights that computed it.
-    pub(crate) fn version(&self) -> PolicyVersion {
-        self.version
-    }
-
     /// A copy of one prompt's part, for siblings that get a slot later.
     pub(crate) fn row(&self, row: usize) -> Result<Self, PolicyError> {
         let length = self.lengths[row];

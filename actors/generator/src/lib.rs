@@ -11,7 +11,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may"))]
 
 mod actor;
+mod backend;
 mod config;
+mod cpu;
 mod engine;
 mod error;
 mod eval_report;
@@ -26,6 +28,7 @@ mod schedule;
 mod serve;
 mod stop;
 mod thread;
+mod torch;
 
 pub use actor::{GeneratorActor, GeneratorActorMsg, GeneratorStart, GeneratorState};
 pub use config::{EvalConfig, EvalMode, GeneratorConfig};

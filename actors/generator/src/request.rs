@@ -110,6 +110,12 @@ pub struct EngineOptions {
     pub max_new_tokens: usize,
     /// An answer that the engine has worked on for so long is cut off at the next step, `Length` as the reason; `None`: never.
     pub max_time: Option<Duration>,
+    /// While answers run, a step takes at most about so many tokens of prompts, at least one.
+    pub prefill_chunk: usize,
+    /// With the kernels, memory for keys and values, in bytes; `None`: what the slots come to need.
+    pub kv_bytes: Option<u64>,
+    /// Whether kernels of our own run the model where they can, instead of libtorch.
+    pub kernels: bool,
     /// Logits are divided by this; 0 takes the likeliest token.
     pub temperature: f64,
     /// What else reshapes the distribution; none for training.
@@ -130,6 +136,7 @@ impl EngineOptions {
             ("slots", self.slots),
             ("max_prompt_tokens", self.max_prompt_tokens),
             ("max_new_tokens", self.max_new_tokens),
+            ("prefill_chunk", self.prefill_chunk),
         ] {
             if value == 0 {
                 return problem(format!("{name} must be at least 1, got 0"));

@@ -29,6 +29,10 @@ pub(crate) struct Schedule {
     waiting: VecDeque<Waiting>,
     /// None where a sequence ended and no other has taken its place yet.
     slots: Vec<Option<Sequence>>,
+    /// Sequences that gave their slots up for lack of memory, the oldest first.
+    suspended: VecDeque<Sequence>,
+    /// Sequences that got a slot so far.
+    admitted: u64,
     /// Every group that is submitted and neither finished nor cancelled.
     groups: HashMap<GroupId, Progress>,
 }
@@ -45,6 +49,8 @@ struct Sequence {
     group: GroupId,
     sample: usize,
     noise: NoiseKey,
+    /// How many got a slot before it.
+    order: u64,
     /// The time when it got its slot.
     begun: Duration,
     /// Tokens drawn so far.
@@ -60,6 +66,15 @@ struct Progress {
     start_version: PolicyVersion,
     completions: Vec<Completion>,
     unfinished: usize,
+}
+
+/// A group that may get slots now.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Head<'a> {
+    pub(crate) group: GroupId,
+    pub(crate) prompt: &'a [u32],
+    /// How many.
+    pub(crate) answers: usize,
 }
 
 /// Samples of one group that got slots.
@@ -81,8 +96,21 @@ impl Schedule {
         detokenize: Detokenize,
     ) -> Self {
         let (waiting, slots, groups) = (VecDeque::new(), Vec::with_capacity(capacity), HashMap::new());
-        let (max_time, now) = (None, Duration::ZERO);
-        Self { capacity, max_new_tokens, max_time, now, eos_tokens, stop, detokenize, waiting, slots, groups }
+        let (max_time, now, suspended, admitted) = (None, Duration::ZERO, VecDeque::new(), 0);
+        Self {
+            capacity,
+            max_new_tokens,
+            max_time,
+            now,
+            eos_tokens,
+            stop,
+            detokenize,
+            waiting,
+            slots,
+            suspended,
+            admitted,
+            groups,
+        }
     }
 
     /// Answers end with the first token that they get after so much time.
@@ -129,6 +157,7 @@ impl Schedule {
             return false;
         }
         self.waiting.retain(|w| w.group != group);
+        self.suspended.retain(|sequence| sequence.group != group);
         for slot in &mut self.slots {
             slot.take_if(|sequence| sequence.group == group);
         }
@@ -138,13 +167,45 @@ impl Schedule {
     /// Forgets all groups.
     pub(crate) fn clear(&mut self) {
         self.waiting.clear();
+        self.suspended.clear();
         self.groups.clear();
         self.slots.iter_mut().for_each(|slot| *slot = None);
     }
 
-    /// Sequences in slots.
+    /// Sequences that have begun: in slots, or suspended.
     pub(crate) fn running(&self) -> usize {
-        self.slots.iter().flatten().count()
+        self.slots.iter().flatten().count() + self.suspended.len()
+    }
+
+    /// Takes the slot from the sequence that got one last, unless it is the only one; returns the slot.
+    pub(crate) fn suspend_youngest(&mut self) -> Option<usize> {
+        let in_slots = || self.slots.iter().enumerate().filter_map(|(slot, s)| Some((s.as_ref()?.order, slot)));
+        let (_, slot) = in_slots().max().filter(|_| in_slots().count() > 1)?;
+        let sequence = self.slots[slot].take()?;
+        // Those that are suspended already are younger, or were before this one was resumed.
+        let place = self.suspended.partition_point(|other| other.order < sequence.order);
+        self.suspended.insert(place, sequence);
+        Some(slot)
+    }
+
+    /// How many tokens of the oldest suspended sequence a cache must have before it goes on.
+    pub(crate) fn suspended_tokens(&self) -> Option<usize> {
+        let sequence = self.suspended.front()?;
+        Some(self.prompt(sequence.group).len() + sequence.drawn - 1)
+    }
+
+    /// Gives a slot to the oldest suspended sequence; the slot, and the tokens that its cache must have.
+    pub(crate) fn resume(&mut self) -> Option<(usize, Vec<u32>)> {
+        let slot = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
+        let sequence = self.suspended.pop_front()?;
+        if slot == self.slots.len() {
+            self.slots.push(None);
+        }
+        self.slots[slot] = Some(sequence);
+        let mut tokens: Vec<u32> = self.seen(slot).collect();
+        // The newest is what the next step feeds.
+        tokens.pop();
+        Some((slot, tokens))
     }
 
     /// Groups that are neither finished nor cancelled.
@@ -184,20 +245,47 @@ impl Schedule {
         }
     }
 
-    /// Gives free slots to waiting samples: gaps first, in ascending order, then new slots behind the last.
-    pub(crate) fn admit(&mut self, loaded: PolicyVersion) -> Vec<Admission> {
-        let gaps: Vec<usize> = (0..self.slots.len()).filter(|&slot| self.slots[slot].is_none()).collect();
-        let mut free = gaps.into_iter().chain(self.slots.len()..self.capacity).peekable();
+    /// Slots whose sequence has ended.
+    pub(crate) fn gaps(&self) -> impl Iterator<Item = usize> {
+        self.slots.iter().enumerate().filter(|(_, sequence)| sequence.is_none()).map(|(slot, _)| slot)
+    }
+
+    /// The groups that [`Self::admit`] would give slots to now, in order.
+    pub(crate) fn heads(&self, loaded: PolicyVersion) -> Vec<Head<'_>> {
+        let mut free = self.capacity - self.running();
+        let startable = self.waiting.iter().take_while(|waiting| waiting.min_version <= loaded);
+        let head = |waiting: &Waiting| {
+            let answers = free.min(waiting.noise.len() - waiting.next);
+            free -= answers;
+            let group = waiting.group;
+            (answers > 0).then(|| Head { group, prompt: self.prompt(group), answers })
+        };
+        startable.map_while(head).collect()
+    }
+
+    /// Whether a group is neither finished nor cancelled.
+    pub(crate) fn holds(&self, group: GroupId) -> bool {
+        self.groups.contains_key(&group)
+    }
+
+    /// Gives free slots to at most so many waiting samples of at most so many groups: gaps first, in ascending order, then
+    /// new slots behind the last.
+    pub(crate) fn admit(&mut self, loaded: PolicyVersion, groups: usize, samples: usize) -> Vec<Admission> {
+        let gaps: Vec<usize> = self.gaps().collect();
+        let free = gaps.into_iter().chain(self.slots.len()..self.capacity);
+        let mut free = free.take(samples.min(self.capacity - self.running())).peekable();
         let mut admissions = Vec::new();
-        while free.peek().is_some()
+        while admissions.len() < groups
+            && free.peek().is_some()
             && let Some(head) = self.waiting.front_mut().filter(|head| head.min_version <= loaded)
         {
             let (group, first) = (head.group, head.next == 0);
             let slots: Vec<usize> = free.by_ref().take(head.noise.len() - head.next).collect();
             for &slot in &slots {
                 let (sample, noise) = (head.next, head.noise[head.next]);
-                let (begun, watch) = (self.now, Watch::default());
-                let sequence = Sequence { group, sample, noise, begun, drawn: 0, newest: 0, watch };
+                let (order, begun, watch) = (self.admitted, self.now, Watch::default());
+                let sequence = Sequence { group, sample, noise, order, begun, drawn: 0, newest: 0, watch };
+                self.admitted += 1;
                 if slot == self.slots.len() {
                     self.slots.push(Some(sequence));
                 } else {
@@ -217,8 +305,8 @@ impl Schedule {
     }
 
     /// The newest token of every slot; all slots must be in use.
-    pub(crate) fn newest(&self) -> Vec<i64> {
-        self.slots.iter().flatten().map(|sequence| i64::from(sequence.newest)).collect()
+    pub(crate) fn newest(&self) -> Vec<u32> {
+        self.slots.iter().flatten().map(|sequence| sequence.newest).collect()
     }
 
     /// The noise of a slot's next token. An empty slot has none, and draws at 0.

@@ -30,11 +30,11 @@ fn draw_all(schedule: &mut Schedule, version: u64, token: impl Fn(usize) -> u32)
 fn a_group_with_more_answers_than_slots_is_admitted_in_part() {
     let mut schedule = schedule(3);
     schedule.submit(request(5, 4, 0)).unwrap();
-    let first = schedule.admit(PolicyVersion(0));
+    let first = schedule.admit(PolicyVersion(0), usize::MAX, usize::MAX);
     assert_eq!(first, [Admission { group: GroupId(5), first: true, slots: vec![0, 1, 2] }]);
     assert_eq!(schedule.admitted_in_part(), Some(GroupId(5)));
     assert!(schedule.record(1, drawn(EOS), PolicyVersion(0)).is_none());
-    let second = schedule.admit(PolicyVersion(2));
+    let second = schedule.admit(PolicyVersion(2), usize::MAX, usize::MAX);
     assert_eq!(second, [Admission { group: GroupId(5), first: false, slots: vec![1] }]);
     assert_eq!(schedule.admitted_in_part(), None);
     let done = draw_all(&mut schedule, 2, |_| EOS);
@@ -47,8 +47,9 @@ fn a_request_that_waits_for_newer_weights_is_not_overtaken() {
     let mut schedule = schedule(8);
     schedule.submit(request(0, 2, 1)).unwrap();
     schedule.submit(request(1, 2, 0)).unwrap();
-    assert!(schedule.admit(PolicyVersion(0)).is_empty());
-    let groups: Vec<GroupId> = schedule.admit(PolicyVersion(1)).iter().map(|a| a.group).collect();
+    assert!(schedule.admit(PolicyVersion(0), usize::MAX, usize::MAX).is_empty());
+    let groups: Vec<GroupId> =
+        schedule.admit(PolicyVersion(1), usize::MAX, usize::MAX).iter().map(|a| a.group).collect();
     assert_eq!(groups, [GroupId(0), GroupId(1)]);
 }
 
@@ -56,7 +57,7 @@ fn a_request_that_waits_for_newer_weights_is_not_overtaken() {
 fn an_answer_ends_with_an_end_token_or_at_the_limit() {
     let mut schedule = schedule(2);
     schedule.submit(request(0, 2, 0)).unwrap();
-    schedule.admit(PolicyVersion(0));
+    schedule.admit(PolicyVersion(0), usize::MAX, usize::MAX);
     let mut done = Vec::new();
     for token in [5, EOS, 6, 6, 6] {
         done.extend(draw_all(&mut schedule, 0, |slot| if slot == 0 { token } else { 9 }));
@@ -71,7 +72,7 @@ fn an_answer_ends_with_a_stop_string_which_its_text_lacks_and_its_tokens_keep() 
     let stop = StopStrings::new(&["6, 7".to_owned()]);
     let mut schedule = Schedule::new(2, 4, vec![EOS], stop, Arc::new(|tokens| format!("{tokens:?}")));
     schedule.submit(request(0, 2, 0)).unwrap();
-    schedule.admit(PolicyVersion(0));
+    schedule.admit(PolicyVersion(0), usize::MAX, usize::MAX);
     let mut done = Vec::new();
     for tokens in [[5, 5], [6, 9], [7, 6], [7, 7]] {
         done.extend(draw_all(&mut schedule, 0, |slot| tokens[slot]));
@@ -87,12 +88,12 @@ fn an_answer_ends_with_a_stop_string_which_its_text_lacks_and_its_tokens_keep() 
 fn an_answer_ends_with_the_first_token_after_its_time_and_one_that_began_later_goes_on() {
     let mut schedule = schedule(1).with_max_time(Some(Duration::from_secs(3)));
     schedule.submit(request(0, 2, 0)).unwrap();
-    schedule.admit(PolicyVersion(0));
+    schedule.admit(PolicyVersion(0), usize::MAX, usize::MAX);
     schedule.pass(Duration::from_secs(2));
     assert!(draw_all(&mut schedule, 0, |_| 5).is_empty());
     schedule.pass(Duration::from_secs(1));
     assert!(draw_all(&mut schedule, 0, |_| 6).is_empty(), "the other answer is not sampled yet");
-    schedule.admit(PolicyVersion(0));
+    schedule.admit(PolicyVersion(0), usize::MAX, usize::MAX);
     schedule.pass(Duration::from_secs(2));
     let done: Vec<Sampled> = [7, 8, EOS].iter().flat_map(|&token| draw_all(&mut schedule, 0, |_| token)).collect();
     let [late, in_time] = &done[0].completions[..] else { panic!("{done:?}") };
@@ -164,7 +165,7 @@ proptest! {
                             prop_assert_eq!(ended.insert(done.group.0, "finished"), None);
                         }
                     }
-                    for admission in schedule.admit(PolicyVersion(version)) {
+                    for admission in schedule.admit(PolicyVersion(version), usize::MAX, usize::MAX) {
                         if admission.first {
                             started.push(admission.group);
                         }

@@ -1,7 +1,6 @@
 //! What a generator's engine thread does: commands between decode steps, events up, time measured.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use counterpoint_policy::{LoadWeights, Loaded, Tokenizer, device};
 use counterpoint_rollout::clock::Stopwatch;
@@ -32,8 +31,8 @@ pub(crate) struct Server<R> {
     /// Of every group in the engine.
     pub(crate) leases: HashMap<GroupId, Lease>,
     pub(crate) frozen: bool,
-    /// Loads that wait for running answers to finish.
-    pub(crate) loads: Vec<(Reply<Loaded>, Duration)>,
+    /// Of loads whose weights are not in use yet.
+    pub(crate) loads: Vec<Reply<Loaded>>,
 }
 
 impl<R: Fn(Vec<GeneratorEvent>)> Server<R> {
@@ -85,9 +84,8 @@ impl<R: Fn(Vec<GeneratorEvent>)> Server<R> {
     fn obey(&mut self, command: Control) -> Result<(), GeneratorError> {
         match command {
             Control::Load(LoadWeights { snapshot, reply }) => {
-                let watch = Stopwatch::start();
-                self.engine.load(snapshot)?;
-                self.loads.push((reply, watch.elapsed()));
+                self.engine.begin_load(snapshot)?;
+                self.loads.push(reply);
                 self.answer_loads();
             }
             Control::Cancel(groups) => self.engine.cancel(&groups),
@@ -151,8 +149,9 @@ impl<R: Fn(Vec<GeneratorEvent>)> Server<R> {
         let version = self.engine.version();
         telemetry::policy_version(&self.name, version);
         (self.report)(vec![GeneratorEvent::Loaded { generator: self.id, version }]);
-        for (reply, pause) in self.loads.drain(..) {
-            telemetry::weights_swapped(pause);
+        let pause = self.engine.take_pause();
+        telemetry::weights_swapped(pause);
+        for reply in self.loads.drain(..) {
             reply.send(Loaded { version, pause });
         }
     }

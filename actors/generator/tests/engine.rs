@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::*;
-use counterpoint_generator::{EngineOptions, Event, Filters, GeneratorError, OnSwap, Sampled};
-use counterpoint_policy::{ModelConfig, Snapshot, Tensor};
+use counterpoint_generator::{Engine, EngineOptions, Event, Filters, GeneratorError, OnSwap, Sampled};
+use counterpoint_policy::{ModelConfig, Snapshot, Tensor, device};
 use counterpoint_rollout::{DropReason, FinishReason, GroupId, PolicyVersion};
 use proptest::prelude::*;
 
@@ -20,7 +20,11 @@ fn groups() -> impl Strategy<Value = Vec<(Vec<u32>, u32)>> {
 }
 
 fn sample(snapshot: &Arc<Snapshot>, groups: &[(Vec<u32>, u32)], slots: usize, temperature: f64) -> Vec<Sampled> {
-    let mut engine = engine(Arc::clone(snapshot), options(slots, temperature, OnSwap::Keep));
+    sample_as(snapshot, groups, options(slots, temperature, OnSwap::Keep))
+}
+
+fn sample_as(snapshot: &Arc<Snapshot>, groups: &[(Vec<u32>, u32)], options: EngineOptions) -> Vec<Sampled> {
+    let mut engine = engine(Arc::clone(snapshot), options);
     for (index, (prompt, answers)) in groups.iter().enumerate() {
         engine.submit(request(index as u64, prompt, *answers)).unwrap();
     }
@@ -51,9 +55,11 @@ proptest! {
     #[test]
     fn recorded_log_probs_are_those_of_the_learner(
         groups in groups(), slots in 1usize..20, model in models(), temperature in prop_oneof![Just(1.0), 0.5f64..2.0],
+        kernels: bool, prefill_chunk in 1usize..100,
     ) {
         let snapshot = snapshot(&model, 0);
-        let sampled = sample(&snapshot, &groups, slots, temperature);
+        let options = EngineOptions { kernels, prefill_chunk, ..options(slots, temperature, OnSwap::Keep) };
+        let sampled = sample_as(&snapshot, &groups, options);
         prop_assert_eq!(sampled.len(), groups.len());
         let answers = sampled.iter().flat_map(|s| s.completions.iter().map(move |c| (s, c)));
         let (mean, max) = mismatch(answers.map(|(s, c)| (c.clone(), score(&snapshot, &s.prompt_tokens, c, temperature))));
@@ -63,18 +69,47 @@ proptest! {
 
     #[test]
     fn a_group_gets_the_same_tokens_alone_with_others_and_with_few_slots(
-        groups in groups(), slots in 1usize..8, model in models(),
+        groups in groups(), slots in 1usize..8, model in models(), kernels: bool,
     ) {
         let snapshot = snapshot(&model, 0);
-        let together = sample(&snapshot, &groups, 64, 1.0);
-        let crowded = sample(&snapshot, &groups, slots, 1.0);
+        let options = |slots| EngineOptions { kernels, ..options(slots, 1.0, OnSwap::Keep) };
+        let together = sample_as(&snapshot, &groups, options(64));
+        let crowded = sample_as(&snapshot, &groups, options(slots));
         for (index, (prompt, answers)) in groups.iter().enumerate() {
-            let mut engine = engine(Arc::clone(&snapshot), options(64, 1.0, OnSwap::Keep));
+            let mut engine = engine(Arc::clone(&snapshot), options(64));
             engine.submit(request(index as u64, prompt, *answers)).unwrap();
             let alone = tokens(&run(&mut engine).0[0]);
             prop_assert_eq!(&alone, &tokens(&together[index]));
             prop_assert_eq!(&alone, &tokens(&crowded[index]));
         }
+    }
+
+    /// With the kernels nothing may change, not even a log-prob's last bit.
+    #[test]
+    fn threads_chunks_and_slots_do_not_change_a_bit(
+        groups in groups(), slots in 1usize..8, model in models(), prefill_chunk in 1usize..40, threads in 1usize..4,
+    ) {
+        let snapshot = snapshot(&model, 0);
+        let whole = EngineOptions { prefill_chunk: usize::MAX, ..options(64, 1.0, OnSwap::Keep) };
+        let expected = sample_as(&snapshot, &groups, whole);
+        let mut engine = engine(Arc::clone(&snapshot), EngineOptions { prefill_chunk, ..options(slots, 1.0, OnSwap::Keep) });
+        device::set_threads(threads);
+        for (index, (prompt, answers)) in groups.iter().enumerate() {
+            engine.submit(request(index as u64, prompt, *answers)).unwrap();
+        }
+        prop_assert_eq!(run(&mut engine).0, expected);
+    }
+
+    /// Little memory costs time, and not a bit of an answer.
+    #[test]
+    fn suspended_answers_go_on_as_if_nothing_had_been(
+        groups in groups(), slots in 1usize..12, model in models(), blocks in 15u64..30, prefill_chunk in 1usize..100,
+    ) {
+        let snapshot = snapshot(&model, 0);
+        let plenty = EngineOptions { max_new_tokens: 40, ..options(slots, 1.0, OnSwap::Keep) };
+        let kv_bytes = Some(blocks * counterpoint_policy::kernels::Blocks::block_bytes(&model));
+        let little = EngineOptions { kv_bytes, prefill_chunk, ..plenty.clone() };
+        prop_assert_eq!(sample_as(&snapshot, &groups, little), sample_as(&snapshot, &groups, plenty));
     }
 
     /// With filters too, where the repetition penalty looks at each sequence's own prompt and answer.
@@ -100,9 +135,11 @@ proptest! {
     #[test]
     fn log_probs_across_swaps_are_those_of_the_recorded_versions(
         groups in groups(), slots in 1usize..8, swaps in prop::collection::vec(1usize..6, 1..4), model in models(),
+        kernels: bool, prefill_chunk in 1usize..100,
     ) {
         let snapshots: Vec<Arc<Snapshot>> = (0..=swaps.len() as u64).map(|v| snapshot(&model, v)).collect();
-        let mut engine = engine(Arc::clone(&snapshots[0]), options(slots, 1.0, OnSwap::Keep));
+        let options = EngineOptions { kernels, prefill_chunk, ..options(slots, 1.0, OnSwap::Keep) };
+        let mut engine = engine(Arc::clone(&snapshots[0]), options);
         for (index, (prompt, answers)) in groups.iter().enumerate() {
             engine.submit(request(index as u64, prompt, *answers)).unwrap();
         }
@@ -273,4 +310,46 @@ fn an_engine_with_no_time_for_answers_ends_each_with_the_token_after_its_first()
     let lengths: Vec<usize> = tokens(&finished[0]).iter().map(Vec::len).collect();
     assert_eq!(lengths, [2, 2, 2], "the first is drawn in the step in which it begins");
     assert!(finished[0].completions.iter().all(|answer| answer.finish == FinishReason::Length));
+}
+
+#[test]
+fn a_long_prompt_does_not_stall_running_answers() {
+    let snapshot = snapshot(&model(true), 0);
+    let options = EngineOptions { prefill_chunk: 10, slots: 4, ..never_stopping(OnSwap::Keep) };
+    let mut engine = engine(snapshot, options);
+    engine.submit(request(0, &[3, 4], 2)).unwrap();
+    engine.step().unwrap();
+    engine.submit(request(1, &[5; 75], 2)).unwrap();
+    // 75 tokens, ten a step: the answers of the first group get a token in each of those steps.
+    for step in 1..8 {
+        let events = engine.step().unwrap();
+        assert!(events.is_empty(), "{events:?}");
+        assert_eq!(engine.tokens(), 2 + 2 * step);
+    }
+    assert!(matches!(engine.step().unwrap()[..], [Event::Started { group: GroupId(1), .. }]));
+    assert_eq!(engine.tokens(), 2 + 2 * 8 + 2);
+}
+
+#[test]
+fn answers_that_outgrow_the_memory_are_suspended_the_youngest_first() {
+    let config = model(true);
+    let snapshot = snapshot(&config, 0);
+    let each = counterpoint_policy::kernels::Blocks::block_bytes(&config);
+    // Six answers share a block of prompt; they begin with room for two blocks each, and come to need three.
+    let options = EngineOptions { kv_bytes: Some(15 * each), max_new_tokens: 40, ..never_stopping(OnSwap::Drain) };
+    let mut limited = engine(Arc::clone(&snapshot), options.clone());
+    let mut free = engine(Arc::clone(&snapshot), EngineOptions { kv_bytes: None, ..options.clone() });
+    for engine in [&mut limited, &mut free] {
+        for group in 0..2 {
+            engine.submit(request(group, &[3; 16], 6)).unwrap();
+        }
+    }
+    let (finished, _) = run(&mut limited);
+    assert_eq!(finished, run(&mut free).0);
+    assert!(limited.suspensions() > 0 && free.suspensions() == 0, "{}", limited.suspensions());
+
+    let text =
+        Engine::new(snapshot, EngineOptions { kv_bytes: Some(14 * each), ..options }, Arc::new(|_| String::new()));
+    let text = text.err().unwrap().to_string();
+    assert!(text.contains("kv_memory_mb") && text.contains(&(15 * each).to_string()), "{text}");
 }

@@ -6,6 +6,8 @@
 //!
 //! Limits: one device per engine; no MPS, no ROCm.
 
+use std::sync::Once;
+
 use tch::Device;
 
 use crate::PolicyError;
@@ -29,7 +31,9 @@ pub fn choose(spec: &str) -> Result<Device, PolicyError> {
         Wanted::Best => match cuda_devices() {
             Ok(_) => Ok(Device::Cuda(0)),
             Err(why) => {
-                tracing::info!(%why, "no CUDA, the device is the CPU");
+                // Several parts of a program ask; one line is enough.
+                static SAID: Once = Once::new();
+                SAID.call_once(|| tracing::info!(%why, "no CUDA, the device is the CPU"));
                 Ok(Device::Cpu)
             }
         },

@@ -8,6 +8,7 @@
 //!   versioned copy that other threads read.
 //! * [`Transformer`]: the forward pass. How attention reaches earlier positions is the caller's affair ([`Attend`]):
 //!   [`SegmentAttention`] for training, a KV cache for sampling.
+//! * [`kernels`]: the same forward pass for sampling on a CPU, without libtorch.
 //! * [`Adapted`]: a frozen model with low-rank adapters (LoRA) beside it, which are trained instead.
 //! * [`checkpoint`]: Hugging Face directories in and out. [`Tokenizer`]: text and chats to tokens and back;
 //!   [`StreamDecoder`]: text from tokens as they come.
@@ -26,6 +27,7 @@ mod config;
 pub mod device;
 mod error;
 pub mod gguf;
+pub mod kernels;
 mod layout;
 mod lora;
 mod parameters;

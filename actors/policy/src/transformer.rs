@@ -37,6 +37,11 @@ impl Transformer {
         Ok(Self { config: config.clone(), cos, sin })
     }
 
+    /// Cosines and signed sines, (positions, D).
+    pub(crate) fn rotations(&self) -> [&Tensor; 2] {
+        [&self.cos, &self.sin]
+    }
+
     /// The model's shape.
     pub fn config(&self) -> &ModelConfig {
         &self.config

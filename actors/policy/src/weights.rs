@@ -22,6 +22,11 @@ impl Linear {
         Self { weight, bias, low_rank: None }
     }
 
+    /// Weight and bias; `None` with adapters beside them.
+    pub(crate) fn plain(&self) -> Option<(&Tensor, Option<&Tensor>)> {
+        self.low_rank.is_none().then_some((&self.weight, self.bias.as_ref()))
+    }
+
     fn is_trained(&self) -> bool {
         let beside = self.low_rank.as_ref().is_some_and(LowRank::is_trained);
         beside || self.weight.requires_grad() || self.bias.as_ref().is_some_and(Tensor::requires_grad)

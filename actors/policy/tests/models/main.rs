@@ -6,6 +6,7 @@ mod checkpoint;
 mod families;
 mod golden;
 mod hostile;
+mod kernels;
 mod lora;
 mod peft;
 mod score;
