@@ -54,7 +54,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "logging_dir",
         "leave it out: metrics are in Prometheus form under [telemetry] and in metrics.jsonl of the run directory",
     ),
-    ("bf16", "use model.dtype"),
+    ("bf16", "use learner.compute_dtype"),
     ("fp16", "use model.dtype"),
     ("torch_dtype", "use model.dtype"),
 ];

@@ -74,7 +74,8 @@ impl RunConfig {
 pub struct ModelSection {
     /// Hugging Face model directory (config.json, safetensors, tokenizer.json). Required. Relative to the current directory.
     pub path: PathBuf,
-    /// Type of the weights in training and sampling; "float32" is the only one so far.
+    /// Type of the weights that are trained; "float32" is the only one so far. What training and sampling compute in is
+    /// `learner.compute_dtype`.
     pub dtype: Dtype,
     /// Put as a system message before every chat that begins with none; a question that is a text or tokens stays as it is (see
     /// `data.system_prompt`, which makes chats of texts).

@@ -204,19 +204,21 @@ fn adapter(config: &Config, model: &ModelConfig) -> Option<u64> {
     layout.map(|layout| size(layout.numel()))
 }
 
-/// Elements that backward keeps: per token and layer two norm inputs and outputs, q, k, v, the attention's output, the MLP's
-/// gate, up, activated gate and product, two residual sums; and the mask of one row. Where layers are computed again, of one
-/// layer, and what each reads.
+/// Elements that backward keeps: per token and layer two norm inputs and outputs, q, k, v, the attention's output, all four laid
+/// out for attention (where each answer has the keys of its prompt before its own), the MLP's gate, up, activated gate and
+/// product, two residual sums. Where layers are computed again, of one layer, and what each reads.
 fn activations(config: &Config, model: &ModelConfig) -> u64 {
     let (hidden, inner, layers) = (size(model.hidden_size), size(model.intermediate_size), model.layers as u64);
-    let attention = size(model.head_dim) * (2 * size(model.heads) + 2 * size(model.kv_heads));
+    let (heads, kv_heads, width) = (size(model.heads), size(model.kv_heads), size(model.head_dim));
+    let prompts = u64::from(config.feed.answers_per_prompt).saturating_mul(config.generator.max_prompt_tokens as u64);
+    let copied_keys = prompts.div_ceil(longest_row(config).max(1));
+    let attention = width * (4 * heads + 2 * kv_heads * (2 + copied_keys));
     let of_layer = 6 * hidden + attention + 4 * inner;
     let per_token = match config.learner.activation_checkpointing {
         true => of_layer + (layers + 1) * hidden,
         false => layers * of_layer,
     };
-    let row = longest_row(config);
-    micro_batch(config).saturating_mul(per_token).saturating_add(row.saturating_mul(row))
+    micro_batch(config).saturating_mul(per_token)
 }
 
 /// Logits in memory at a time: those of the trained tokens, at most every token of a micro-batch, as far as a chunk holds them.

@@ -10,15 +10,15 @@
 //! ∂/∂z = ( g (e_y − p) − h p (log p + H) ) / T
 //! ```
 //!
-//! The price is that chunks are projected twice, unless there is only one: then its log-probabilities are kept.
+//! The price is that chunks are projected twice, except for the last, whose log-probabilities are kept: backward begins there.
 
 use counterpoint_policy::{Kind, Tensor};
 
 use crate::LearnerError;
 
-/// Elements of a chunk of log-probabilities: 64 MiB in float32, some hundred rows of a large vocabulary. Large enough for a
+/// Elements of a chunk of log-probabilities: 128 MiB in float32, some hundred rows of a large vocabulary. Large enough for a
 /// matrix product at full speed, small enough to stay out of the way.
-pub const HEAD_CHUNK: u64 = 1 << 24;
+pub const HEAD_CHUNK: u64 = 1 << 25;
 
 /// One micro-batch on its way through the head.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(crate) struct Head<'a> {
     temperature: f64,
     /// Rows of a chunk.
     rows: i64,
-    /// The log-probabilities of all rows, where they are one chunk.
+    /// (n, vocabulary): the log-probabilities of the last chunk, until backward uses them up.
     kept: Option<Tensor>,
 }
 
@@ -74,11 +74,12 @@ impl<'a> Head<'a> {
             let total = self.hidden.size2()?.0;
             for start in (0..total).step_by(self.rows as usize) {
                 let count = self.rows.min(total - start);
+                self.kept = None; // before the next takes as much
                 let of_rows = self.log_softmax(start, count)?;
                 let targets = self.targets.f_narrow(0, start, count)?.f_unsqueeze(1)?;
                 logp.push(of_rows.f_gather(1, &targets, false)?.f_squeeze_dim(1)?);
                 entropy.push(negative_entropy(&of_rows, &of_rows.f_exp()?)?.f_neg()?);
-                self.kept = (count == total).then_some(of_rows);
+                self.kept = Some(of_rows);
             }
             Ok(HeadOutput { logp: Tensor::f_cat(&logp, 0)?, entropy: Tensor::f_cat(&entropy, 0)? })
         })
@@ -95,7 +96,8 @@ impl<'a> Head<'a> {
         tch::no_grad(|| {
             let mut by_hidden = Vec::new();
             let total = self.hidden.size2()?.0;
-            for start in (0..total).step_by(self.rows as usize) {
+            let starts: Vec<i64> = (0..total).step_by(self.rows as usize).collect();
+            for start in starts.into_iter().rev() {
                 let count = self.rows.min(total - start);
                 let logp = match self.kept.take() {
                     Some(kept) => kept,
@@ -114,6 +116,7 @@ impl<'a> Head<'a> {
                     };
                 }
             }
+            by_hidden.reverse();
             Ok(Tensor::f_cat(&by_hidden, 0)?)
         })
     }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use counterpoint_policy::{
-    Adapted, Device, Kind, Layout, ModelConfig, Parameters, Snapshot, Stretch, Tensor, Transformer, Weights,
+    Adapted, Device, Kind, ModelConfig, Parameters, Snapshot, Stretch, Tensor, Transformer, Weights,
 };
 use counterpoint_rollout::clock::Stopwatch;
 use counterpoint_rollout::contract::StepReport;
@@ -116,7 +116,6 @@ impl Learner {
         };
         let limits = Limits {
             micro_batch_tokens: config.micro_batch_tokens_on(device),
-            pair_cost: pair_cost(&model, parameters.layout()),
             positions: usize::try_from(model.max_positions).unwrap_or(usize::MAX),
             vocabulary: u32::try_from(model.vocab_size).unwrap_or(u32::MAX),
         };
@@ -363,10 +362,4 @@ impl Learner {
             }
         }
     }
-}
-
-/// See [`Limits::pair_cost`]: two products of the width of all heads per layer and pair, against one by every matrix per token
-/// (the embedding is none, but stands for the head).
-fn pair_cost(model: &ModelConfig, layout: &Layout) -> f64 {
-    (2 * model.layers as i64 * model.heads * model.head_dim) as f64 / layout.decayed().max(1) as f64
 }

@@ -3,25 +3,23 @@
 //! The answers of a group share one copy of their prompt. Each answer is a segment that sees the prompt and itself, at
 //! positions that restart behind the prompt, so it is computed as if it stood there alone
 //! ([`PackedAttention::segmented`](counterpoint_policy::PackedAttention::segmented) is the rule). The last token of an answer
-//! predicts nothing that is trained and is left out. A group is cut into several rows between answers, each with the prompt,
-//! where its row would exceed a micro-batch or where comparing answers with each other in one long row would cost more than
-//! computing the prompt again ([`rows`]).
+//! predicts nothing that is trained and is left out. A group whose row would exceed a micro-batch is cut into several between
+//! answers, each with the prompt ([`rows`]).
 //!
 //! Rows lie one behind another, longest first (memory that does not suffice shows at once), ties by group number, and are
-//! filled into micro-batches by their tokens. Rows of like length make a tile, for attention alone
-//! ([`TiledAttention`](counterpoint_policy::TiledAttention)). All of this is plain vectors and a function of the tokens alone,
-//! never of time.
+//! filled into micro-batches by their tokens ([`SegmentAttention`](counterpoint_policy::SegmentAttention) goes on from there).
+//! All of this is plain vectors and a function of the tokens alone, never of time.
 
 mod rows;
 
 use std::cmp::Reverse;
 
-use counterpoint_policy::{Device, TiledAttention};
+use counterpoint_policy::{Device, SegmentAttention};
 use counterpoint_rollout::invariant::Invariant;
 use counterpoint_rollout::{Batch, ScoredGroup, check_invariant};
 use tch::Tensor;
 
-use self::rows::{Row, rows_of, tiles};
+use self::rows::{Row, rows_of};
 use crate::LearnerError;
 use crate::objective::Answer;
 
@@ -30,9 +28,6 @@ use crate::objective::Answer;
 pub struct Limits {
     /// Tokens of a micro-batch; only a single answer may exceed it.
     pub micro_batch_tokens: usize,
-    /// What one pair of a query and a key costs, in tokens: the arithmetic of attention between two tokens of all layers
-    /// over that of one token in all matrices.
-    pub pair_cost: f64,
     /// Positions the model was made for.
     pub positions: usize,
     /// Entries of the model's embedding.
@@ -53,8 +48,8 @@ pub struct Packed {
 /// Rows that are computed together: T tokens, one row behind another.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MicroBatch {
-    /// The lengths of the rows, in tiles: Σ = T.
-    pub tiles: Vec<Vec<usize>>,
+    /// The lengths of the rows: Σ = T.
+    pub rows: Vec<usize>,
     /// (T): what the model reads.
     pub tokens: Vec<i64>,
     /// (T): counted from the start of the prompt in each answer.
@@ -83,7 +78,7 @@ pub struct MicroTensors {
     /// (1, T) int64.
     pub positions: Tensor,
     /// How the tokens see each other.
-    pub attention: TiledAttention,
+    pub attention: SegmentAttention,
     /// (M) int64.
     pub picks: Tensor,
     /// (M) int64.
@@ -185,8 +180,7 @@ fn facts(number: usize, scored: &ScoredGroup) -> impl Iterator<Item = Answer> + 
 
 impl MicroBatch {
     fn write(rows: &[Row<'_>]) -> Self {
-        let lengths: Vec<usize> = rows.iter().map(|r| r.length).collect();
-        let mut out = Self { tiles: tiles(&lengths), ..Self::default() };
+        let mut out = Self { rows: rows.iter().map(|row| row.length).collect(), ..Self::default() };
         rows.iter().for_each(|row| out.write_row(row));
         out
     }
@@ -224,7 +218,7 @@ impl MicroBatch {
         Ok(MicroTensors {
             tokens: flat(&self.tokens)?.f_unsqueeze(0)?,
             positions: flat(&self.positions)?.f_unsqueeze(0)?,
-            attention: TiledAttention::new(&self.segments, &self.tiles, device)?,
+            attention: SegmentAttention::new(&self.segments, &self.rows, device)?,
             picks: flat(&self.picks)?,
             targets: flat(&self.targets)?,
             logp_old: real(&self.logp_old)?,

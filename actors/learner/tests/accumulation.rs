@@ -7,7 +7,7 @@ use common::{batch, group, sampled, setup};
 use counterpoint_learner::objective::{Level, ObjectiveName, Reduction};
 use counterpoint_learner::pack::{Limits, pack};
 use counterpoint_learner::{Learner, LearnerConfig, ObjectiveConfig, OldLogprobs};
-use counterpoint_policy::{Kind, Layout, Tensor};
+use counterpoint_policy::{Kind, Tensor};
 use counterpoint_rollout::{Batch, Verdict};
 
 /// Seven groups of four answers of unequal length, as if older weights had sampled them.
@@ -30,11 +30,8 @@ fn off_policy_batch() -> Batch {
 
 /// The budget by which a learner cuts the batch into so many micro-batches.
 fn budget(batch: &Batch, parts: usize) -> usize {
-    let model = setup(Kind::Float, LearnerConfig::default(), ObjectiveConfig::default()).model;
-    let pair_cost =
-        (2 * model.layers as i64 * model.heads * model.head_dim) as f64 / Layout::new(&model).decayed() as f64;
     let count = |micro_batch_tokens| {
-        let limits = Limits { micro_batch_tokens, pair_cost, positions: 512, vocabulary: 18 };
+        let limits = Limits { micro_batch_tokens, positions: 512, vocabulary: 18 };
         pack(batch, &limits).unwrap().micro_batches.len()
     };
     (1..400).find(|tokens| count(*tokens) == parts).unwrap_or_else(|| panic!("no budget gives {parts} micro-batches"))

@@ -10,6 +10,7 @@ use common::{batch, completion, group, model_dir, setup};
 use counterpoint_learner::checkpoint::load_latest;
 use counterpoint_learner::{
     Additions, CheckpointConfig, CheckpointStore, Learner, LearnerConfig, LearnerSetup, ObjectiveConfig,
+    WeightDecayGroups,
 };
 use counterpoint_policy::{
     Adapted, CausalAttention, Device, Kind, LoraConfig, Snapshot, TargetModules, Tensor, Transformer, checkpoint,
@@ -182,4 +183,22 @@ fn an_adapter_of_another_size_is_refused() {
     let setup =
         LearnerSetup { flat: Tensor::zeros([3], (Kind::Float, Device::Cpu)), ..start(Kind::Float, lora(), config()) };
     assert!(Learner::new(setup).unwrap_err().to_string().contains("an adapter's buffer of [3]"));
+}
+
+#[test]
+fn the_gradient_norm_by_layer_is_that_of_the_adapters_of_a_layer() {
+    let config = LearnerConfig { grad_norm_by_layer: true, ..config() };
+    let report = step(&mut Learner::new(start(Kind::Float, lora(), config)).unwrap());
+    let names: Vec<&str> = report.grad_norms.keys().map(String::as_str).collect();
+    assert_eq!(names, ["layers.0", "layers.1"]);
+    let whole = report.grad_norms.values().map(|norm| norm * norm).sum::<f64>().sqrt();
+    assert!((whole - report.grad_norm).abs() < 1e-9 * whole, "{whole} is not {}", report.grad_norm);
+}
+
+#[test]
+fn decay_groups_that_an_adapter_has_not_are_refused() {
+    let weight_decay_groups = WeightDecayGroups { embeddings: Some(0.0), norms_and_biases: None };
+    let config = LearnerConfig { weight_decay_groups, ..config() };
+    let error = Learner::new(start(Kind::Float, lora(), config)).unwrap_err().to_string();
+    assert!(error.starts_with("learner.weight_decay_groups: an adapter has neither"), "{error}");
 }

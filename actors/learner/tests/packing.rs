@@ -11,7 +11,7 @@ use counterpoint_rollout::{Batch, Verdict};
 use proptest::prelude::*;
 
 fn limits(micro_batch_tokens: usize) -> Limits {
-    Limits { micro_batch_tokens, pair_cost: 0.0, positions: 1000, vocabulary: 1000 }
+    Limits { micro_batch_tokens, positions: 1000, vocabulary: 1000 }
 }
 
 fn void() -> Verdict {
@@ -20,7 +20,7 @@ fn void() -> Verdict {
 
 /// What the model sees at a place: the tokens that `PackedAttention::segmented` lets it see, with their positions.
 fn context(micro: &MicroBatch, place: usize) -> Vec<(i64, i64)> {
-    let ends = micro.tiles.iter().flatten().scan(0, |end, length| {
+    let ends = micro.rows.iter().scan(0, |end, length| {
         *end += length;
         Some(*end)
     });
@@ -39,7 +39,7 @@ fn check(batch: &Batch, budget: usize) -> Vec<Vec<usize>> {
     assert_eq!(packed.answers.len(), all.len());
     let mut trained: BTreeMap<usize, Vec<i64>> = BTreeMap::new();
     for micro in &packed.micro_batches {
-        let rows = micro.tiles.concat();
+        let rows = micro.rows.clone();
         assert_eq!(micro.tokens.len(), rows.iter().sum::<usize>(), "no padding");
         assert!(micro.tokens.len() <= budget || rows.len() == 1, "rows of {rows:?}");
         for (i, place) in micro.picks.iter().enumerate() {
@@ -70,7 +70,7 @@ fn check(batch: &Batch, budget: usize) -> Vec<Vec<usize>> {
         assert_eq!(facts.tokens, completion.tokens.len() as u64);
         assert!((facts.rate - f64::from(scored.rate().unwrap())).abs() < 1e-6);
     }
-    packed.micro_batches.iter().map(|m| m.tiles.concat()).collect()
+    packed.micro_batches.iter().map(|m| m.rows.clone()).collect()
 }
 
 proptest! {

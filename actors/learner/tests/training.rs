@@ -97,8 +97,7 @@ fn micro_batches_change_nothing(objective: ObjectiveConfig) {
         let config = LearnerConfig { micro_batch_tokens: Some(micro_batch_tokens), ..config() };
         let mut learner = Learner::new(setup(Kind::Double, config, objective.clone())).unwrap();
         let batch = off_policy(&learner);
-        let limits =
-            counterpoint_learner::pack::Limits { micro_batch_tokens, pair_cost: 0.0, positions: 512, vocabulary: 18 };
+        let limits = counterpoint_learner::pack::Limits { micro_batch_tokens, positions: 512, vocabulary: 18 };
         let parts = counterpoint_learner::pack::pack(&batch, &limits).unwrap().micro_batches.len();
         let report = learner.train_step(&batch).unwrap();
         (parts, report, learner.flat().copy())

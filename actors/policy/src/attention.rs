@@ -80,125 +80,6 @@ impl Attend for PackedAttention {
     }
 }
 
-/// Attention over rows of several lengths that lie one behind another without padding: all that works token by token (the
-/// projections, the norms, the MLP) sees real tokens only. For the products between tokens, rows of like length are laid
-/// side by side in *tiles*, and there alone the shorter ones are filled up.
-#[derive(Debug)]
-pub struct TiledAttention {
-    tiles: Vec<Tile>,
-}
-
-#[derive(Debug)]
-struct Tile {
-    /// The first token.
-    start: i64,
-    /// Real tokens.
-    tokens: i64,
-    rows: i64,
-    /// Of the longest row.
-    length: i64,
-    /// Where rows differ in length.
-    ragged: Option<Ragged>,
-    attention: PackedAttention,
-}
-
-/// The way from packed tokens to a padded tile and back.
-#[derive(Debug)]
-struct Ragged {
-    /// (rows · length): which of the tile's tokens stands there; padding repeats the first one.
-    fill: Tensor,
-    /// (tokens): where in (rows · length) each token went.
-    real: Tensor,
-}
-
-impl TiledAttention {
-    /// `segments`: of every token, as for [`PackedAttention::segmented`] but without padding. `tiles`: the lengths of the
-    /// rows of each tile, in the order of the tokens.
-    pub fn new(segments: &[i64], tiles: &[Vec<usize>], device: Device) -> Result<Self, PolicyError> {
-        let mut rest = segments;
-        let mut start = 0;
-        let mut made = Vec::new();
-        for lengths in tiles {
-            let tokens: usize = lengths.iter().sum();
-            if tokens > rest.len() || lengths.contains(&0) {
-                let problem = format!("tiles of rows {tiles:?} do not divide {} tokens", segments.len());
-                return Err(PolicyError::Tensor(problem));
-            }
-            let (own, behind) = rest.split_at(tokens);
-            made.push(Tile::new(start, own, lengths, device)?);
-            rest = behind;
-            start += tokens as i64;
-        }
-        Ok(Self { tiles: made })
-    }
-}
-
-impl Tile {
-    fn new(start: i64, segments: &[i64], lengths: &[usize], device: Device) -> Result<Self, PolicyError> {
-        let length = lengths.iter().copied().max().unwrap_or(0);
-        let (mut padded, mut fill, mut real) = (Vec::new(), Vec::new(), Vec::new());
-        let mut first = 0;
-        for (row, own) in lengths.iter().enumerate() {
-            real.extend((row * length..row * length + own).map(|place| place as i64));
-            padded.extend_from_slice(&segments[first..first + own]);
-            padded.resize((row + 1) * length, -1);
-            fill.extend((first..first + own).map(|token| token as i64));
-            fill.resize((row + 1) * length, 0);
-            first += own;
-        }
-        let (rows, length) = (lengths.len() as i64, length as i64);
-        let to_device = |values: &[i64]| Tensor::f_from_slice(values)?.f_to_device(device);
-        let even = padded.len() == segments.len();
-        let ragged = if even { None } else { Some(Ragged { fill: to_device(&fill)?, real: to_device(&real)? }) };
-        let attention = PackedAttention::segmented(&to_device(&padded)?.f_view([rows, length])?)?;
-        Ok(Self { start, tokens: segments.len() as i64, rows, length, ragged, attention })
-    }
-
-    /// (1, T, heads, D) -> (rows, length, heads, D)
-    fn lay_out(&self, x: &Tensor) -> Result<Tensor, PolicyError> {
-        let (_, _, heads, width) = x.size4()?;
-        let own = x.f_narrow(1, self.start, self.tokens)?;
-        let own = match &self.ragged {
-            None => own,
-            Some(ragged) => own.f_index_select(1, &ragged.fill)?,
-        };
-        // A part of all tokens of one tensor, so no copy where rows are even; the query, key and value of one projection
-        // have gaps between tokens, which a view keeps.
-        Ok(own.f_reshape([self.rows, self.length, heads, width])?)
-    }
-
-    fn attend(
-        &mut self,
-        layer: usize,
-        window: Option<i64>,
-        [query, key, value]: [&Tensor; 3],
-    ) -> Result<Tensor, PolicyError> {
-        let (query, key, value) = (self.lay_out(query)?, self.lay_out(key)?, self.lay_out(value)?);
-        let mixed = self.attention.attend(layer, window, &query, &key, &value)?.f_flatten(0, 1)?;
-        match &self.ragged {
-            None => Ok(mixed),
-            Some(ragged) => Ok(mixed.f_index_select(0, &ragged.real)?),
-        }
-    }
-}
-
-impl Attend for TiledAttention {
-    /// With B = 1: `query`: (1, T, heads, D), and so on.
-    fn attend(
-        &mut self,
-        layer: usize,
-        window: Option<i64>,
-        query: &Tensor,
-        key: &Tensor,
-        value: &Tensor,
-    ) -> Result<Tensor, PolicyError> {
-        let of_tiles: Result<Vec<Tensor>, PolicyError> =
-            self.tiles.iter_mut().map(|tile| tile.attend(layer, window, [query, key, value])).collect();
-        // (T, heads · D) -> (1, T, heads · D)
-        Ok(Tensor::f_cat(&of_tiles?, 0)?.f_unsqueeze(0)?)
-    }
-}
-
 /// Plain causal attention without a mask of the whole length in memory: scoring long sequences. Every row is one sequence
 /// from its beginning.
 #[derive(Clone, Copy, Debug)]
@@ -246,7 +127,7 @@ fn slide(query: &Tensor, key: &Tensor, value: &Tensor, window: i64) -> Result<Te
 }
 
 /// Scaled dot products under `mask`, or causal without one. Shapes as in [`Attend::attend`].
-fn mix(query: &Tensor, key: &Tensor, value: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, PolicyError> {
+pub(crate) fn mix(query: &Tensor, key: &Tensor, value: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, PolicyError> {
     let (batch, length, heads, width) = query.size4()?;
     let repeat = heads / key.size4()?.2;
     // (B, S, H, D) -> (B, H, S, D), with keys and values repeated to the number of query heads
@@ -304,65 +185,5 @@ mod tests {
         }
         let other = packed.mask(Some(1)).unwrap().squeeze();
         assert_eq!(other, Tensor::eye(9, (Kind::Bool, Device::Cpu)), "another window has a mask of its own");
-    }
-
-    #[test]
-    fn rows_in_tiles_are_rows_alone_forward_and_backward() {
-        // Two tiles: one of rows of unequal length, one of even rows; with and without a window.
-        let lengths = [vec![9usize, 6, 7], vec![4, 4]];
-        let segments_of = |length: usize| {
-            (0..length).map(|i| if i < 3 { 0 } else { 1 + (i as i64) % 2 }.min(2)).collect::<Vec<i64>>()
-        };
-        let rows: Vec<usize> = lengths.iter().flatten().copied().collect();
-        let segments: Vec<i64> = rows
-            .iter()
-            .flat_map(|&length| {
-                let mut s = segments_of(length);
-                s.sort_unstable();
-                s
-            })
-            .collect();
-        let total: i64 = rows.iter().sum::<usize>() as i64;
-        for window in [None, Some(2)] {
-            let run = |alone: bool| -> [Tensor; 4] {
-                tch::manual_seed(5);
-                let random = |heads: i64| {
-                    Tensor::randn([1, total, heads, 4], (Kind::Double, Device::Cpu)).set_requires_grad(true)
-                };
-                let (query, key, value) = (random(4), random(2), random(2));
-                let mixed = if alone {
-                    let mut start = 0;
-                    let of_rows: Vec<Tensor> = rows
-                        .iter()
-                        .map(|&length| {
-                            let part = |x: &Tensor| x.narrow(1, start, length as i64);
-                            let own =
-                                Tensor::from_slice(&segments[start as usize..start as usize + length]).unsqueeze(0);
-                            let mut attention = PackedAttention::segmented(&own).unwrap();
-                            let mixed = attention.attend(0, window, &part(&query), &part(&key), &part(&value)).unwrap();
-                            start += length as i64;
-                            mixed
-                        })
-                        .collect();
-                    Tensor::cat(&of_rows, 1)
-                } else {
-                    let mut attention = TiledAttention::new(&segments, &lengths, Device::Cpu).unwrap();
-                    attention.attend(0, window, &query, &key, &value).unwrap()
-                };
-                let weights = Tensor::arange(mixed.numel() as i64, (Kind::Double, Device::Cpu)).sin().view_as(&mixed);
-                (&mixed * weights).sum(None).backward();
-                [mixed.detach(), query.grad(), key.grad(), value.grad()]
-            };
-            for (tiled, alone) in run(false).iter().zip(&run(true)) {
-                assert_eq!(tiled.size(), alone.size());
-                assert!(distance(tiled, alone) < 1e-12, "window {window:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn tiles_that_do_not_fit_the_tokens_are_refused() {
-        let error = TiledAttention::new(&[0, 0, 1], &[vec![2], vec![2]], Device::Cpu).unwrap_err().to_string();
-        assert!(error.contains("[[2], [2]]") && error.contains("3 tokens"), "{error}");
     }
 }

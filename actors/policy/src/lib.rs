@@ -7,7 +7,7 @@
 //! * [`Weights`]: views into such a buffer; [`Parameters`]: the same as leaves of autograd; [`Snapshot`]: an immutable,
 //!   versioned copy that other threads read.
 //! * [`Transformer`]: the forward pass. How attention reaches earlier positions is the caller's affair ([`Attend`]):
-//!   [`PackedAttention`] for training, a KV cache for sampling.
+//!   [`SegmentAttention`] for training, a KV cache for sampling.
 //! * [`kernels`]: the same forward pass for sampling on a CPU, without libtorch.
 //! * [`Adapted`]: a frozen model with low-rank adapters (LoRA) beside it, which are trained instead.
 //! * [`checkpoint`]: Hugging Face directories in and out. [`Tokenizer`]: text and chats to tokens and back;
@@ -33,6 +33,7 @@ mod lora;
 mod parameters;
 mod rope;
 mod score;
+mod segment_attention;
 mod stream;
 mod template;
 mod text_file;
@@ -41,7 +42,7 @@ mod tokenizer;
 mod transformer;
 mod weights;
 
-pub use attention::{Attend, CausalAttention, PackedAttention, TiledAttention};
+pub use attention::{Attend, CausalAttention, PackedAttention};
 pub use chat_options::ChatOptions;
 pub use config::{Architecture, ModelConfig, RopeScaling};
 pub use error::{PolicyError, plain};
@@ -49,6 +50,7 @@ pub use layout::{Entry, Layout, Part};
 pub use lora::{Adapted, LoraConfig, LoraLayout, Publish, Target, TargetModules};
 pub use parameters::{Parameters, Stretch};
 pub use score::{ScoredCompletion, Scorer};
+pub use segment_attention::SegmentAttention;
 pub use stream::StreamDecoder;
 pub use tch::{Device, Kind, Tensor};
 pub use threads::{Auto, Threads};

@@ -64,7 +64,8 @@ impl TargetModules {
 
     /// Whether `module`, the last part of a tensor's name, is one of them.
     pub fn contain(&self, module: &str) -> bool {
-        self.given().iter().any(|name| name == module) || *self == Self::One(ALL.to_owned())
+        let all = *self == Self::One(ALL.to_owned());
+        self.given().iter().any(|name| name == module) || all && MODULES.contains(&module)
     }
 }
 
