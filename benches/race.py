@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MODEL = ROOT / "configs" / "arith"
@@ -45,10 +46,11 @@ def counterpoint(seed, overrides):
         subprocess.run(command, cwd=ROOT, check=True, timeout=LIMIT, stderr=subprocess.DEVNULL)
         evals = [json.loads(line) for line in open(pathlib.Path(run) / "eval.jsonl")]
         summary = json.load(open(pathlib.Path(run) / "summary.json"))
+        answers = tomllib.loads((pathlib.Path(run) / "config.toml").read_text())["feed"]["answers_per_prompt"]
     evaluations = [(line["seconds_training"], line["accuracy"]) for line in evals]
     judged = summary["ledger"]["trained"] + sum(summary["ledger"]["dropped"].values())
     return {"evaluations": evaluations, "steps": summary["steps"],
-            "sampled": judged * 8, "trained": summary["ledger"]["trained"] * 8}
+            "sampled": judged * answers, "trained": summary["ledger"]["trained"] * answers}
 
 
 def peer(script, options, seed, target):
