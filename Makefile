@@ -18,7 +18,7 @@ setup: ## fetch libtorch once into the user's cache (a LIBTORCH of your own is r
 	@.ci/libtorch
 
 build: setup ## build target/release/counterpoint
-	@$(CARGO) build --release --locked
+	@$(CARGO) build --release --locked --workspace
 
 quickstart: build ## train a tiny policy on arithmetic until it is visibly better (results in runs/quickstart)
 	@$(BIN) run configs/quickstart.toml
