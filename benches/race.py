@@ -56,7 +56,7 @@ def counterpoint(seed, overrides):
 def peer(script, options, seed, target):
     command = [sys.executable, ROOT / "benches/peers" / script, MODEL, "--target", str(target), "--seed", str(seed), *options]
     out = subprocess.run(command, cwd=ROOT, check=True, timeout=LIMIT, capture_output=True, text=True).stdout
-    lines = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+    lines = [json.loads(line) for line in out.splitlines() if line.startswith('{"')]  # TRL prints Python's dictionaries too
     return [line for line in lines if "accuracy" in line]
 
 
