@@ -26,7 +26,7 @@ quickstart: build ## train a tiny policy on arithmetic until it is visibly bette
 smollm2-model: build ## fetch SmolLM2-135M-Instruct once (93 MB) and convert it to .cache/smollm2
 	@.ci/smollm2
 
-smollm2: smollm2-model ## teach SmolLM2-135M-Instruct one-digit sums (results in runs/smollm2; some four minutes on two cores)
+smollm2: smollm2-model ## teach SmolLM2-135M-Instruct one-digit sums (results in runs/smollm2; three minutes on two cores)
 	@$(BIN) run configs/smollm2.toml
 
 test: setup ## run all tests (no network, no GPU)

@@ -4,11 +4,14 @@
 //! Started by `make bench-actors`; `cargo bench` alone does nothing. Arguments: completions, then rounds. Prints
 //! completions/s of every round, the memory before and after it, and how long groups took.
 
+mod common;
+
 use std::collections::{HashMap, VecDeque};
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use common::status_kib;
 use counterpoint_replay::{FeedConfig, ReplayActor, ReplayArgs, ReplayConfig, ReplayMsg};
 use counterpoint_rollout::clock::Stopwatch;
 use counterpoint_rollout::contract::{GeneratorEvent, LearnerEvent, LearnerMsg, ReplayEvent, StepReport};
@@ -297,9 +300,7 @@ fn question(number: u32) -> Arc<Prompt> {
 }
 
 fn resident_mib() -> Outcome<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
+    Ok(status_kib("VmRSS")? as f64 / 1024.0)
 }
 
 fn show(what: &str, seconds: &mut [f64]) {

@@ -2,11 +2,14 @@
 //! own matrix products take alone. Driven by learner.py, which holds the conversation: one JSON object on standard input,
 //! one on standard output.
 
+mod common;
+
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::status_kib;
 use counterpoint_learner::{Learner, LearnerConfig, LearnerSetup, ObjectiveConfig};
 use counterpoint_policy::{Device, Kind, Layout, ModelConfig, Tensor, checkpoint, device};
 use counterpoint_rollout::clock::Stopwatch;
@@ -63,7 +66,7 @@ fn main() -> Outcome<()> {
         reference: None,
         lora: None,
     })?;
-    let before = peak_kib()?;
+    let before = status_kib("VmHWM")?;
     let (mut seconds, mut tokens) = (Vec::new(), 0);
     for _ in 0..work.steps {
         let watch = Stopwatch::start();
@@ -71,7 +74,7 @@ fn main() -> Outcome<()> {
         seconds.push(watch.elapsed().as_secs_f64());
         tokens = report.tokens;
     }
-    let peak = peak_kib()?;
+    let peak = status_kib("VmHWM")?;
     drop(learner);
     let ceiling = products(&model, &work.groups, work.steps)?;
     println!(
@@ -171,11 +174,4 @@ fn products(model: &ModelConfig, groups: &[GivenGroup], repetitions: usize) -> O
         }
     }
     Ok(seconds)
-}
-
-/// The most memory that this process has held so far.
-fn peak_kib() -> Outcome<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM in /proc/self/status")?;
-    Ok(line.trim().trim_end_matches("kB").trim().parse()?)
 }

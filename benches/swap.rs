@@ -4,9 +4,12 @@
 //!
 //! Arguments: a model directory, sequences, swaps, threads. `cargo bench` alone does nothing.
 
+mod common;
+
 use std::path::Path;
 use std::sync::Arc;
 
+use common::status_kib;
 use counterpoint_generator::{Engine, EngineOptions, Event, Filters, OnSwap, Request};
 use counterpoint_policy::{Device, Kind, ModelConfig, Parameters, Snapshot, checkpoint, device};
 use counterpoint_rollout::clock::Stopwatch;
@@ -187,7 +190,5 @@ fn at(sorted: &[f64], share: f64) -> f64 {
 }
 
 fn resident_mib() -> Outcome<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
+    Ok(status_kib("VmRSS")? as f64 / 1024.0)
 }

@@ -139,14 +139,14 @@ impl Engine {
 
     fn swap_if_due(&mut self) -> Result<(), GeneratorError> {
         let draining = self.options.on_swap == OnSwap::Drain;
-        let wait = !self.needs_present_weights();
+        let wait = draining || !self.needs_present_weights();
         let Some(Pending { snapshot, ready }) = &self.pending else { return Ok(()) };
         if draining && self.schedule.running() > 0 {
             return Ok(());
         }
         let swapped = match ready {
             Ready::InPlace => self.backend.load(snapshot).map(|()| true)?,
-            Ready::Beside => self.backend.swap(snapshot, wait || draining)?,
+            Ready::Beside => self.backend.swap(snapshot, wait)?,
         };
         if swapped && let Some(pending) = self.pending.take() {
             self.snapshot = pending.snapshot;
