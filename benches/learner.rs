@@ -7,16 +7,13 @@ mod common;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use common::status_kib;
+use common::work::{GivenGroup, batch};
 use counterpoint_learner::{Learner, LearnerConfig, LearnerSetup, ObjectiveConfig};
 use counterpoint_policy::{Device, Kind, Layout, ModelConfig, Tensor, checkpoint, device};
+use counterpoint_rollout::PolicyVersion;
 use counterpoint_rollout::clock::Stopwatch;
-use counterpoint_rollout::{
-    Batch, Completion, FinishReason, GeneratorId, Group, GroupId, Lease, PolicyVersion, Prompt, PromptContent,
-    ScoredGroup, Verdict,
-};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -29,12 +26,6 @@ struct Work {
     steps: usize,
     micro_batch_tokens: Option<usize>,
     groups: Vec<GivenGroup>,
-}
-
-#[derive(Deserialize)]
-struct GivenGroup {
-    prompt: Vec<u32>,
-    answers: Vec<Vec<u32>>,
 }
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -96,51 +87,6 @@ fn random(vocabulary: i64) -> Outcome<(ModelConfig, Tensor)> {
     let model = ModelConfig::from_dir(dir.path())?;
     let flat = Tensor::f_randn([Layout::new(&model).numel()], (Kind::Float, Device::Cpu))?.f_mul_scalar(0.05)?;
     Ok((model, flat))
-}
-
-/// The groups as if the policy had sampled them; every third answer is right.
-fn batch(groups: &[GivenGroup], version: PolicyVersion) -> Batch {
-    let scored = |(number, given): (usize, &GivenGroup)| {
-        let prompt = Prompt {
-            id: number.to_string(),
-            content: PromptContent::Text(String::new()),
-            answer: String::new(),
-            source: String::new(),
-            info: Default::default(),
-        };
-        let lease = Lease {
-            group: GroupId(number as u64),
-            prompt: Arc::new(prompt),
-            epoch: 0,
-            attempt: 0,
-            answers: given.answers.len() as u32,
-            position: number as u64,
-            min_version: version,
-            deadline: Duration::from_secs(1),
-        };
-        let completions = given.answers.iter().map(|tokens| completion(tokens, version)).collect();
-        let verdict = |number| if number % 3 == 0 { Verdict::Correct } else { Verdict::Incorrect };
-        let verdicts = (0..given.answers.len()).map(verdict).collect();
-        let prompt_tokens = given.prompt.clone();
-        let generator = GeneratorId(0);
-        let group = Group { lease, prompt_tokens, completions, start_version: version, generator };
-        Arc::new(ScoredGroup { group: Arc::new(group), verdicts })
-    };
-    Batch { version, groups: groups.iter().enumerate().map(scored).collect() }
-}
-
-fn completion(tokens: &[u32], version: PolicyVersion) -> Completion {
-    let mut completion = Completion {
-        tokens: vec![],
-        logprobs: vec![],
-        versions: vec![],
-        finish: FinishReason::Stop,
-        text: String::new(),
-    };
-    for token in tokens {
-        completion.push(*token, -3.0, version);
-    }
-    completion
 }
 
 /// Seconds that the matrix products of a step take alone, of each repetition: for every matrix, forward, by its input and by

@@ -3,7 +3,7 @@
 //! to the package that prints it only.
 use std::path::Path;
 
-fn main() {
+pub(crate) fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     let Ok(libtorch) = std::env::var("LIBTORCH") else { return };
     if let Ok(lib) = Path::new(&libtorch).join("lib").canonicalize() {

@@ -1,4 +1,7 @@
 //! What the programs here share.
+#![allow(dead_code, reason = "each program uses a part of this")]
+
+pub(crate) mod work;
 
 use std::error::Error;
 

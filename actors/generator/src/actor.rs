@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use counterpoint_policy::streams::{self, Urgency};
 use counterpoint_policy::{LoadWeights, Snapshot, Tokenizer};
 use counterpoint_rollout::contract::GeneratorEvent;
 use counterpoint_rollout::{
@@ -148,6 +149,8 @@ fn start_engine(
     let server_name = name.clone();
     let body = move |work: crossbeam::channel::Receiver<_>, control: crossbeam::channel::Receiver<_>| {
         let GeneratorStart { id, snapshot, tokenizer, config, seed, threads, .. } = start;
+        // Somebody waits for every decode step, and its kernels are short.
+        streams::enter(snapshot.flat().device(), Urgency::High)?;
         let engine = Engine::new(snapshot, config.engine_options(&tokenizer), detokenizer(&tokenizer))?;
         // An actor that is gone needs no events; its channels are closed, so the loop ends.
         let report = move |happened| drop(events.cast(GeneratorActorMsg::Reported(happened)));

@@ -57,6 +57,7 @@ impl Engine {
         detokenize: Detokenize,
     ) -> Result<Self, GeneratorError> {
         options.check()?;
+        snapshot.arrive()?;
         let backend = Backend::new(&snapshot, &options)?;
         let stop = StopStrings::new(&options.stop);
         let schedule =
@@ -132,6 +133,7 @@ impl Engine {
         if snapshot.config() != self.snapshot.config() {
             return Err(GeneratorError::OtherModel { version: snapshot.version() });
         }
+        snapshot.arrive()?;
         let (device, kind) = (self.snapshot.flat().device(), self.snapshot.flat().kind());
         let fits = snapshot.flat().device() == device && snapshot.flat().kind() == kind;
         Ok(if fits { snapshot } else { Arc::new(snapshot.to(device, kind)?) })

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use counterpoint_policy::streams::{self, Urgency};
 use counterpoint_policy::{Snapshot, Tokenizer, device};
 use counterpoint_rollout::{
     GeneratorId, Group, GroupId, Lease, PolicyVersion, Prompt, Purpose, Reply, Verdict, VerifierMsg, VerifyRequest,
@@ -335,7 +336,10 @@ fn run_job(
             engine.load(Arc::clone(&job.snapshot))?;
             engine
         }
-        none => none.insert(Engine::new(Arc::clone(&job.snapshot), options.clone(), detokenizer(&start.tokenizer))?),
+        none => {
+            streams::enter(job.snapshot.flat().device(), Urgency::Normal)?;
+            none.insert(Engine::new(Arc::clone(&job.snapshot), options.clone(), detokenizer(&start.tokenizer))?)
+        }
     };
     let tell = |message| drop(actor.cast(message));
     let requests = (FIRST_EVAL_GROUP..).zip(&start.prompts).filter_map(|(number, prompt)| {

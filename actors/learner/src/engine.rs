@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use counterpoint_policy::streams::{self, Urgency};
 use counterpoint_policy::{Kind, Snapshot, device};
 use counterpoint_rollout::clock::Stopwatch;
 use counterpoint_rollout::contract::{LearnerEvent, StepReport};
@@ -164,6 +165,7 @@ impl<'a> Worker<'a> {
         if let Some(threads) = settings.threads {
             device::set_threads(threads);
         }
+        streams::enter(setup.flat.device(), Urgency::Normal)?;
         let learner = Learner::new(setup)?;
         let mut worker = Self { learner, settings, control, report, idle: Duration::ZERO };
         loop {

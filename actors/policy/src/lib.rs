@@ -14,7 +14,7 @@
 //!   [`StreamDecoder`]: text from tokens as they come.
 //! * [`gguf`]: Hugging Face directories from GGUF files.
 //! * [`Scorer`]: log-probabilities of given tokens.
-//! * [`Device`]s are chosen in one place, [`device::choose`].
+//! * [`Device`]s are chosen in one place, [`device::choose`]; [`streams`]: queues of work on a GPU.
 //!
 //! Everything returns [`PolicyError`]; nothing here panics on bad input.
 
@@ -35,6 +35,7 @@ mod rope;
 mod score;
 mod segment_attention;
 mod stream;
+pub mod streams;
 mod template;
 mod text_file;
 mod threads;

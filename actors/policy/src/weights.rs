@@ -6,6 +6,7 @@ use counterpoint_rollout::{PolicyVersion, Reply};
 use tch::{Device, Kind, Tensor};
 
 use crate::lora::LowRank;
+use crate::streams::Mark;
 use crate::{Adapted, Layout, ModelConfig, PolicyError};
 
 /// A matrix with what stands beside it.
@@ -25,6 +26,10 @@ impl Linear {
     /// Weight and bias; `None` with adapters beside them.
     pub(crate) fn plain(&self) -> Option<(&Tensor, Option<&Tensor>)> {
         self.low_rank.is_none().then_some((&self.weight, self.bias.as_ref()))
+    }
+
+    fn beside(&self) -> impl Iterator<Item = &Tensor> {
+        self.low_rank.iter().flat_map(LowRank::tensors)
     }
 
     fn is_trained(&self) -> bool {
@@ -63,6 +68,11 @@ impl Layer {
     /// In the order of the layout.
     fn matrices(&mut self) -> [&mut Linear; 4] {
         [&mut self.qkv, &mut self.output, &mut self.gate_up, &mut self.down]
+    }
+
+    /// What stands beside its matrices.
+    fn beside(&self) -> impl Iterator<Item = &Tensor> {
+        [&self.qkv, &self.output, &self.gate_up, &self.down].into_iter().flat_map(Linear::beside)
     }
 
     /// Whether a gradient is wanted for anything in it.
@@ -167,6 +177,8 @@ pub struct Snapshot {
     weights: Weights,
     /// The adapter beside it and its values, unless they are folded in.
     adapter: Option<(Adapted, Tensor)>,
+    /// Behind the work that makes the values, on the stream of whoever made this.
+    ready: Mark,
 }
 
 // SAFETY: `Tensor` is a counted pointer to a C++ tensor whose count is atomic. Nothing here changes the tensors after
@@ -179,14 +191,22 @@ impl Snapshot {
     /// Wraps `flat`, which is laid out for `config` and must not be changed by anyone afterwards.
     pub fn new(config: Arc<ModelConfig>, version: PolicyVersion, flat: Tensor) -> Result<Self, PolicyError> {
         let weights = Weights::view(&config, &Layout::new(&config), &flat)?;
-        Ok(Self { version, config, flat, weights, adapter: None })
+        let ready = Mark::here(flat.device())?;
+        Ok(Self { version, config, flat, weights, adapter: None, ready })
     }
 
     /// A frozen model with an adapter beside it. Nobody may change the values of either afterwards.
     pub fn adapted(adapted: Adapted, values: Tensor, version: PolicyVersion) -> Result<Self, PolicyError> {
         let weights = adapted.beside(&values)?;
         let (config, flat) = (Arc::clone(adapted.model()), adapted.base().shallow_clone());
-        Ok(Self { version, config, flat, weights, adapter: Some((adapted, values)) })
+        let ready = Mark::here(flat.device())?;
+        Ok(Self { version, config, flat, weights, adapter: Some((adapted, values)), ready })
+    }
+
+    /// To be called by a thread before it first uses the weights: on a GPU its stream waits until they are whole, and their
+    /// memory waits for its stream (see [`crate::streams`]). The thread itself does not wait.
+    pub fn arrive(&self) -> Result<(), PolicyError> {
+        self.ready.wait_for(std::iter::once(&self.flat).chain(self.weights.layers.iter().flat_map(Layer::beside)))
     }
 
     /// The optimiser steps that made it.

@@ -77,6 +77,11 @@ impl LowRank {
         Ok(Self { b, spread: None, ..self })
     }
 
+    /// A and B.
+    pub(crate) fn tensors(&self) -> [&Tensor; 2] {
+        [&self.a, &self.b]
+    }
+
     /// Adds the adapters' output for `x` (M, in) to `y` (M, out), the frozen matrix's, in place.
     pub(crate) fn add_to(&self, y: Tensor, x: &Tensor) -> Result<Tensor, PolicyError> {
         let inner = if self.dropout > 0.0 { x.f_dropout(self.dropout, true)? } else { x.shallow_clone() };
