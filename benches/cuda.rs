@@ -12,6 +12,7 @@ use std::sync::Barrier;
 use common::work::{GivenGroup, batch};
 use counterpoint_generator::{Engine, EngineOptions, Event, Filters, OnSwap, Request};
 use counterpoint_learner::{Learner, LearnerConfig, LearnerSetup, ObjectiveConfig};
+use counterpoint_policy::kernels::WeightFormat;
 use counterpoint_policy::streams::{self, Urgency};
 use counterpoint_policy::{Architecture, Device, Kind, Layout, ModelConfig, RopeScaling, Snapshot, Tensor, device};
 use counterpoint_rollout::clock::Stopwatch;
@@ -173,6 +174,7 @@ impl Decoding {
             prefill_chunk: 8192,
             kv_bytes: None,
             kernels: true,
+            kernel_weights: WeightFormat::Float32,
             temperature: 1.0,
             filters: Filters::default(),
             on_swap: OnSwap::Keep,

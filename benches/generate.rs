@@ -1,13 +1,13 @@
 //! What `make bench-generate` measures of us: sampling a batch to its end, and the matrix products of a decode step alone, by
 //! libtorch and by our kernels. Driven by generate.py, which holds the conversation: the work as one line of JSON on standard
-//! input, then one line per measurement (`"ours"`, `"libtorch"` or `"ceiling"`), each answered by one line on standard output.
+//! input, then one line per measurement (`"ours"`, `"bfloat16"`, `"libtorch"` or `"ceiling"`), each answered by one line on standard output.
 
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use counterpoint_generator::{Engine, EngineOptions, Event, Filters, OnSwap, Request};
-use counterpoint_policy::kernels::Decoder;
+use counterpoint_policy::kernels::{Decoder, WeightFormat};
 use counterpoint_policy::{Device, Kind, ModelConfig, Snapshot, Tensor, checkpoint, device};
 use counterpoint_rollout::clock::Stopwatch;
 use counterpoint_rollout::{GroupId, NoiseKey, PolicyVersion, Purpose};
@@ -36,12 +36,14 @@ fn main() -> Outcome<()> {
     device::set_threads(work.threads);
     let (config, flat) = checkpoint::load(&work.model, Kind::Float, Device::Cpu)?;
     let snapshot = Arc::new(Snapshot::new(Arc::new(config), PolicyVersion(0), flat)?);
-    let mut kernels = engine(&work, &snapshot, true)?;
-    let mut libtorch = engine(&work, &snapshot, false)?;
-    let mut decoder = Decoder::new(&snapshot, 16, work.threads)?;
+    let mut kernels = engine(&work, &snapshot, true, WeightFormat::Float32)?;
+    let mut rounded = engine(&work, &snapshot, true, WeightFormat::Bfloat16)?;
+    let mut libtorch = engine(&work, &snapshot, false, WeightFormat::Float32)?;
+    let mut decoder = Decoder::new(&snapshot, WeightFormat::Float32, 16, work.threads)?;
     for line in lines {
         let answer = match serde_json::from_str::<String>(&line?)?.as_str() {
             "ours" => sample(&work, &mut kernels)?,
+            "bfloat16" => sample(&work, &mut rounded)?,
             "libtorch" => sample(&work, &mut libtorch)?,
             "ceiling" => ceiling(&work, snapshot.config(), &mut decoder)?,
             other => return Err(format!("what is {other}?").into()),
@@ -52,7 +54,7 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-fn engine(work: &Work, snapshot: &Arc<Snapshot>, kernels: bool) -> Outcome<Engine> {
+fn engine(work: &Work, snapshot: &Arc<Snapshot>, kernels: bool, kernel_weights: WeightFormat) -> Outcome<Engine> {
     let options = EngineOptions {
         slots: work.prompts.len() * work.answers as usize,
         max_prompt_tokens: work.prompts.iter().map(Vec::len).max().unwrap_or(1),
@@ -61,6 +63,7 @@ fn engine(work: &Work, snapshot: &Arc<Snapshot>, kernels: bool) -> Outcome<Engin
         prefill_chunk: 512,
         kv_bytes: None,
         kernels,
+        kernel_weights,
         temperature: 1.0,
         filters: Filters::default(),
         on_swap: OnSwap::Keep,

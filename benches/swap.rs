@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use common::status_kib;
 use counterpoint_generator::{Engine, EngineOptions, Event, Filters, OnSwap, Request};
+use counterpoint_policy::kernels::WeightFormat;
 use counterpoint_policy::{Device, Kind, ModelConfig, Parameters, Snapshot, checkpoint, device};
 use counterpoint_rollout::clock::Stopwatch;
 use counterpoint_rollout::{GroupId, NoiseKey, PolicyVersion, Purpose};
@@ -87,6 +88,7 @@ impl Decoding {
             prefill_chunk: 512,
             kv_bytes: None,
             kernels: true,
+            kernel_weights: WeightFormat::Float32,
             temperature: 1.0,
             filters: Filters::default(),
             on_swap: OnSwap::Keep,

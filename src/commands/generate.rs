@@ -10,6 +10,7 @@ use std::collections::HashMap;
 
 use counterpoint_generator::{EngineOptions, Filters, GeneratorConfig, OnSwap, Outcome, Request, Sampled, sample_all};
 use counterpoint_policy::Tokenizer;
+use counterpoint_policy::kernels::WeightFormat;
 use counterpoint_rollout::{FinishReason, GroupId, Prompt, PromptContent};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -66,6 +67,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
         prefill_chunk: GeneratorConfig::default().prefill_chunk,
         kv_bytes: None,
         kernels: true,
+        kernel_weights: WeightFormat::Float32,
         temperature: sampling.temperature,
         filters: Filters {
             repetition_penalty: sampling.repetition_penalty,

@@ -14,6 +14,7 @@
 use std::path::Path;
 
 use counterpoint_learner::HEAD_CHUNK;
+use counterpoint_policy::kernels::WeightFormat;
 use counterpoint_policy::{Device, Layout, LoraLayout, ModelConfig, Parameters, Publish, device};
 
 use crate::config::Config;
@@ -69,7 +70,12 @@ impl Memory {
         let kernels = config.generator.kernels && bytes == 4 && !(config.lora.publish == Publish::Separate);
         // A generator that takes weights while it runs packs them beside those in use.
         let buffers = 1 + u64::from(config.replay.max_staleness > 0);
-        let panels = if kernels { weights.saturating_mul(buffers * generators + evaluators) } else { 0 };
+        let panel = match config.generator.kernel_weights {
+            WeightFormat::Float32 => weights,
+            WeightFormat::Bfloat16 => weights / 2,
+        };
+        let panels = panel.saturating_mul(buffers * generators).saturating_add(weights.saturating_mul(evaluators));
+        let panels = if kernels { panels } else { 0 };
         let caches = slots.saturating_mul(cached).saturating_mul(cache_per_token);
         let allowed =
             config.generator.kv_memory_mb.filter(|_| kernels).map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20));

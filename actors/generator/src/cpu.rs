@@ -48,7 +48,7 @@ impl CpuBackend {
     ) -> Result<Self, GeneratorError> {
         let limit = limit(snapshot.config(), options)?;
         Ok(Self {
-            decoder: Decoder::new(snapshot, positions, threads())?,
+            decoder: Decoder::new(snapshot, options.kernel_weights, positions, threads())?,
             version: snapshot.version(),
             blocks: Blocks::new(snapshot.config(), limit),
             slots: Vec::new(),

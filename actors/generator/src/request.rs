@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use counterpoint_policy::kernels::WeightFormat;
 use counterpoint_policy::{PolicyError, Tokenizer};
 use counterpoint_rollout::{Completion, DropReason, GroupId, NoiseKey, PolicyVersion, Prompt, Purpose};
 use schemars::JsonSchema;
@@ -116,6 +117,8 @@ pub struct EngineOptions {
     pub kv_bytes: Option<u64>,
     /// Whether kernels of our own run the model where they can, instead of libtorch.
     pub kernels: bool,
+    /// How the kernels hold the matrices.
+    pub kernel_weights: WeightFormat,
     /// Logits are divided by this; 0 takes the likeliest token.
     pub temperature: f64,
     /// What else reshapes the distribution; none for training.

@@ -14,6 +14,9 @@
 //! AVX-512 levels add in the same order too and fuse the same products, and give the same bits; the portable level rounds
 //! products before it adds them.
 //!
+//! Matrices may be held in bfloat16 ([`WeightFormat`]), which is half as much to read where reading sets the pace; sums, activations
+//! and the cache stay float32.
+//!
 //! Limits: float32 weights in main memory, no adapter beside them ([`PackedWeights::fits`]). Elsewhere the transformer's own
 //! pass ([`crate::Transformer`]) is used, which is also what these kernels are tested against.
 
@@ -24,6 +27,7 @@ mod decoder;
 mod gemm;
 mod lanes;
 mod level;
+mod number;
 mod pass;
 mod pick;
 mod rowwise;
@@ -35,5 +39,6 @@ mod weights;
 pub use blocks::{BLOCK, Blocks};
 pub use decoder::{Decoder, Row};
 pub use level::Level;
+pub use number::WeightFormat;
 pub use pick::Picked;
 pub use weights::PackedWeights;

@@ -252,7 +252,7 @@ impl Parameters {
             true => self.flat.f_detach_copy(),
             false => self.flat.f_detach()?.f_to_kind(kind),
         })?;
-        Snapshot::new(Arc::clone(config), version, copy)
+        Snapshot::laid_out(Arc::clone(config), version, copy)
     }
 }
 

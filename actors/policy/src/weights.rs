@@ -1,5 +1,5 @@
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use counterpoint_rollout::{PolicyVersion, Reply};
@@ -174,7 +174,8 @@ pub struct Snapshot {
     version: PolicyVersion,
     config: Arc<ModelConfig>,
     flat: Tensor,
-    weights: Weights,
+    /// Made when somebody first asks: the learner, who makes snapshots, never does.
+    weights: OnceLock<Weights>,
     /// The adapter beside it and its values, unless they are folded in.
     adapter: Option<(Adapted, Tensor)>,
     /// Behind the work that makes the values, on the stream of whoever made this.
@@ -190,14 +191,26 @@ unsafe impl Sync for Snapshot {}
 impl Snapshot {
     /// Wraps `flat`, which is laid out for `config` and must not be changed by anyone afterwards.
     pub fn new(config: Arc<ModelConfig>, version: PolicyVersion, flat: Tensor) -> Result<Self, PolicyError> {
-        let weights = Weights::view(&config, &Layout::new(&config), &flat)?;
+        let wanted = [Layout::new(&config).numel()];
+        if flat.size() != wanted || !flat.is_contiguous() {
+            return Err(PolicyError::Tensor(format!("weights of {:?}, not {wanted:?} in one piece", flat.size())));
+        }
+        Self::laid_out(config, version, flat)
+    }
+
+    /// The same for a buffer whose size is known to be right.
+    pub(crate) fn laid_out(
+        config: Arc<ModelConfig>,
+        version: PolicyVersion,
+        flat: Tensor,
+    ) -> Result<Self, PolicyError> {
         let ready = Mark::here(flat.device())?;
-        Ok(Self { version, config, flat, weights, adapter: None, ready })
+        Ok(Self { version, config, flat, weights: OnceLock::new(), adapter: None, ready })
     }
 
     /// A frozen model with an adapter beside it. Nobody may change the values of either afterwards.
     pub fn adapted(adapted: Adapted, values: Tensor, version: PolicyVersion) -> Result<Self, PolicyError> {
-        let weights = adapted.beside(&values)?;
+        let weights = OnceLock::from(adapted.beside(&values)?);
         let (config, flat) = (Arc::clone(adapted.model()), adapted.base().shallow_clone());
         let ready = Mark::here(flat.device())?;
         Ok(Self { version, config, flat, weights, adapter: Some((adapted, values)), ready })
@@ -206,7 +219,8 @@ impl Snapshot {
     /// To be called by a thread before it first uses the weights: on a GPU its stream waits until they are whole, and their
     /// memory waits for its stream (see [`crate::streams`]). The thread itself does not wait.
     pub fn arrive(&self) -> Result<(), PolicyError> {
-        self.ready.wait_for(std::iter::once(&self.flat).chain(self.weights.layers.iter().flat_map(Layer::beside)))
+        let beside = self.weights.get().filter(|_| self.adapter.is_some()).map(|weights| &weights.layers);
+        self.ready.wait_for(std::iter::once(&self.flat).chain(beside.into_iter().flatten().flat_map(Layer::beside)))
     }
 
     /// The optimiser steps that made it.
@@ -221,7 +235,11 @@ impl Snapshot {
 
     /// What a forward pass reads.
     pub fn weights(&self) -> &Weights {
-        &self.weights
+        self.weights.get_or_init(|| {
+            let views = Weights::view(&self.config, &Layout::new(&self.config), &self.flat);
+            // It cannot: the views of a buffer of this size are within it, and it is one piece of memory.
+            views.expect("weights of the right size have views")
+        })
     }
 
     /// The model's flat buffer, without an adapter that is beside it. Read only: see the safety note.

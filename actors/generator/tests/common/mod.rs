@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use counterpoint_generator::{Engine, EngineOptions, Event, Filters, OnSwap, Request, Sampled};
+use counterpoint_policy::kernels::WeightFormat;
 use counterpoint_policy::{
     Architecture, Attend, Device, Kind, Layout, ModelConfig, PackedAttention, PolicyError, RopeScaling, Snapshot,
     Tensor, Transformer, device, token_logprobs,
@@ -59,6 +60,7 @@ pub(crate) fn options(slots: usize, temperature: f64, on_swap: OnSwap) -> Engine
         prefill_chunk: 512,
         kv_bytes: None,
         kernels: true,
+        kernel_weights: WeightFormat::Float32,
         temperature,
         filters: Filters::default(),
         on_swap,

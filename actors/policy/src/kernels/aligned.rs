@@ -1,5 +1,7 @@
 use std::ops::{Deref, DerefMut};
 
+use super::number::Number;
+
 /// Floats of a cache line, which is also the widest vector.
 pub(super) const LINE: usize = 16;
 
@@ -7,30 +9,32 @@ pub(super) const LINE: usize = 16;
 /// addresses takes a good part of a decode step.
 const LARGE_PAGE: usize = 2 << 20;
 
-/// Zeroed floats that begin at a cache line.
+/// Zeroed numbers that begin at a cache line.
 #[derive(Debug, Default)]
-pub(super) struct Aligned {
-    memory: Vec<f32>,
-    /// The first float that begins a line (a large page, if there are so many).
+pub(super) struct Aligned<T = f32> {
+    memory: Vec<T>,
+    /// The first that begins a line (a large page, if there are so many).
     start: usize,
     length: usize,
 }
 
-impl Aligned {
+impl<T: Number> Aligned<T> {
     pub(super) fn zeros(length: usize) -> Self {
-        let large = length * size_of::<f32>() >= LARGE_PAGE;
+        let large = length * size_of::<T>() >= LARGE_PAGE;
         let alignment = if large { LARGE_PAGE } else { LINE * size_of::<f32>() };
         // Comes from the system as it is, untouched, where it is large.
-        let memory = vec![0.0; length.next_multiple_of(LINE) + alignment / size_of::<f32>()];
+        let memory = T::zeros(length.next_multiple_of(LINE) + alignment / size_of::<T>());
         let address = memory.as_ptr().addr();
-        let start = (address.next_multiple_of(alignment) - address) / size_of::<f32>();
+        let start = (address.next_multiple_of(alignment) - address) / size_of::<T>();
         let mut aligned = Self { memory, start, length };
         if large {
             ask_for_large_pages(&mut aligned);
         }
         aligned
     }
+}
 
+impl Aligned {
     /// `values`, and zeros up to a whole number of lines.
     pub(super) fn padded(values: &[f32]) -> Self {
         let mut padded = Self::zeros(round_up(values.len()));
@@ -40,7 +44,7 @@ impl Aligned {
 }
 
 #[cfg(target_os = "linux")]
-fn ask_for_large_pages(memory: &mut [f32]) {
+fn ask_for_large_pages<T>(memory: &mut [T]) {
     // SAFETY: the range is ours, begins at a page, and the advice changes nothing but the size of pages. If it is not taken,
     // that is all right too.
     unsafe {
@@ -49,18 +53,18 @@ fn ask_for_large_pages(memory: &mut [f32]) {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn ask_for_large_pages(_: &mut [f32]) {}
+fn ask_for_large_pages<T>(_: &mut [T]) {}
 
-impl Deref for Aligned {
-    type Target = [f32];
+impl<T> Deref for Aligned<T> {
+    type Target = [T];
 
-    fn deref(&self) -> &[f32] {
+    fn deref(&self) -> &[T] {
         &self.memory[self.start..][..self.length]
     }
 }
 
-impl DerefMut for Aligned {
-    fn deref_mut(&mut self) -> &mut [f32] {
+impl<T> DerefMut for Aligned<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
         &mut self.memory[self.start..][..self.length]
     }
 }

@@ -7,6 +7,7 @@ use tch::{Device, Tensor};
 use super::aligned::{Aligned, stride};
 use super::blocks::{BLOCK, Blocks};
 use super::level::Level;
+use super::number::WeightFormat;
 use super::pass::{Pass, Split, Work};
 use super::pick::{Picked, pick};
 use super::team::{Barrier, Team};
@@ -32,6 +33,7 @@ pub struct Row<'a> {
 pub struct Decoder {
     config: Arc<ModelConfig>,
     level: Level,
+    format: WeightFormat,
     weights: PackedWeights,
     /// Memory of the weights before, for the next ones.
     spare: Option<PackedWeights>,
@@ -53,17 +55,24 @@ pub struct Decoder {
 unsafe impl Send for Decoder {}
 
 impl Decoder {
-    /// Packs a snapshot that [`PackedWeights::fits`]. `positions`: the longest sequence; `threads`: how many work, at least one.
-    pub fn new(snapshot: &Arc<Snapshot>, positions: i64, threads: usize) -> Result<Self, PolicyError> {
+    /// Packs a snapshot that [`PackedWeights::fits`], its matrices in `format`. `positions`: the longest sequence; `threads`: how
+    /// many work, at least one.
+    pub fn new(
+        snapshot: &Arc<Snapshot>,
+        format: WeightFormat,
+        positions: i64,
+        threads: usize,
+    ) -> Result<Self, PolicyError> {
         let config = Arc::clone(snapshot.config());
         let transformer = Transformer::new(&config, positions, Device::Cpu)?;
         let [cos, sin] = transformer
             .rotations()
             .map(|table: &Tensor| Ok::<_, PolicyError>(Vec::<f32>::try_from(table.f_reshape([-1])?)?));
         let team = team(threads)?;
-        let weights = PackedWeights::new(snapshot, &team)?;
+        let weights = PackedWeights::new(snapshot, format, &team)?;
         Ok(Self {
             level: Level::best(),
+            format,
             weights,
             spare: None,
             packing: None,
@@ -93,10 +102,10 @@ impl Decoder {
         if let Some(given_up) = self.packed(true)? {
             self.spare = Some(given_up.retire());
         }
-        let (snapshot, spare) = (Arc::clone(snapshot), self.spare.take());
+        let (snapshot, format, spare) = (Arc::clone(snapshot), self.format, self.spare.take());
         let pack = move || {
             let alone = team(1)?;
-            let Some(mut packed) = spare else { return PackedWeights::new(&snapshot, &alone) };
+            let Some(mut packed) = spare else { return PackedWeights::new(&snapshot, format, &alone) };
             packed.load(&snapshot, &alone)?;
             Ok(packed)
         };

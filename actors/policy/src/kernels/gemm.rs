@@ -9,9 +9,12 @@
 
 use std::ops::Range;
 
+use half::bf16;
+
 use super::aligned::{Aligned, LINE, round_up};
 use super::lanes::Lanes;
 use super::level::at_each_level;
+use super::number::{Number, WeightFormat};
 
 /// Outputs of a panel.
 pub(super) const PANEL: usize = 3 * LINE;
@@ -21,14 +24,30 @@ pub(super) const PANEL: usize = 3 * LINE;
 pub(super) struct Matrix {
     pub(super) inputs: usize,
     pub(super) outputs: usize,
-    panels: Aligned,
+    panels: Panels,
     bias: Option<Aligned>,
+}
+
+#[derive(Debug)]
+enum Panels {
+    Float(Aligned),
+    Brain(Aligned<bf16>),
+}
+
+/// A panel to be packed.
+pub(super) enum PanelMut<'a> {
+    Float(&'a mut [f32]),
+    Brain(&'a mut [bf16]),
 }
 
 impl Matrix {
     /// Room for (outputs, inputs), to be filled by [`Self::pack`].
-    pub(super) fn new(outputs: usize, inputs: usize, bias: Option<&[f32]>) -> Self {
-        let panels = Aligned::zeros(round_up(outputs) * inputs);
+    pub(super) fn new(outputs: usize, inputs: usize, bias: Option<&[f32]>, format: WeightFormat) -> Self {
+        let count = round_up(outputs) * inputs;
+        let panels = match format {
+            WeightFormat::Float32 => Panels::Float(Aligned::zeros(count)),
+            WeightFormat::Bfloat16 => Panels::Brain(Aligned::zeros(count)),
+        };
         Self { inputs, outputs, panels, bias: bias.map(Aligned::padded) }
     }
 
@@ -46,13 +65,26 @@ impl Matrix {
     }
 
     /// Mutable panels, to be packed by several threads.
-    pub(super) fn panels_mut(&mut self) -> impl Iterator<Item = (usize, &mut [f32])> {
-        let size = PANEL * self.inputs;
-        self.panels.chunks_mut(size.max(1)).enumerate()
+    pub(super) fn panels_mut(&mut self) -> impl Iterator<Item = (usize, PanelMut<'_>)> {
+        let size = (PANEL * self.inputs).max(1);
+        // One of the two is empty.
+        let (floats, brains) = match &mut self.panels {
+            Panels::Float(panels) => (&mut panels[..], &mut [][..]),
+            Panels::Brain(panels) => (&mut [][..], &mut panels[..]),
+        };
+        let floats = floats.chunks_mut(size).map(PanelMut::Float);
+        floats.chain(brains.chunks_mut(size).map(PanelMut::Brain)).enumerate()
     }
 
     /// Writes panel number `panel` of `weight`, (outputs, inputs) row by row.
-    pub(super) fn pack(weight: &[f32], outputs: usize, inputs: usize, panel: usize, into: &mut [f32]) {
+    pub(super) fn pack(weight: &[f32], outputs: usize, inputs: usize, panel: usize, into: &mut PanelMut<'_>) {
+        match into {
+            PanelMut::Float(into) => Self::pack_as(weight, outputs, inputs, panel, into),
+            PanelMut::Brain(into) => Self::pack_as(weight, outputs, inputs, panel, into),
+        }
+    }
+
+    fn pack_as<T: Number>(weight: &[f32], outputs: usize, inputs: usize, panel: usize, into: &mut [T]) {
         /// Inputs at a time: the lines that are written stay in the first-level cache.
         const STRIP: usize = 64;
         let first = panel * PANEL;
@@ -63,7 +95,7 @@ impl Matrix {
             for column in 0..columns {
                 let row = &weight[(first + column) * inputs..][start..end];
                 for (input, value) in (start..end).zip(row) {
-                    into[input * width + column] = *value;
+                    into[input * width + column] = T::of(*value);
                 }
             }
         }
@@ -99,6 +131,19 @@ at_each_level! {
 /// touches what is written.
 #[inline(always)]
 unsafe fn multiply_body<V: Lanes>(job: &Job<'_>) {
+    // SAFETY: the caller's.
+    unsafe {
+        match &job.matrix.panels {
+            Panels::Float(all) => multiply_panels::<V, f32>(job, all),
+            Panels::Brain(all) => multiply_panels::<V, bf16>(job, all),
+        }
+    }
+}
+
+/// # Safety
+/// As of [`multiply_body`]; `all` are the matrix's panels.
+#[inline(always)]
+unsafe fn multiply_panels<V: Lanes, T: Number>(job: &Job<'_>, all: &[T]) {
     let (most_rows, most_vectors) = V::TILE;
     let Job { matrix, x, y, rows, panels, add } = job;
     let count = rows.len();
@@ -109,7 +154,7 @@ unsafe fn multiply_body<V: Lanes>(job: &Job<'_>) {
     for panel in panels.clone() {
         let width = matrix.width(panel);
         let vectors = width / LINE;
-        let weights = matrix.panels[panel * PANEL * matrix.inputs..].as_ptr();
+        let weights = all[panel * PANEL * matrix.inputs..].as_ptr();
         let next = weights.wrapping_add(width * matrix.inputs);
         for block in 0..blocks {
             // Evenly: eight and one row would be one row alone with a whole panel to read.
@@ -151,14 +196,14 @@ unsafe fn multiply_body<V: Lanes>(job: &Job<'_>) {
     }
 }
 
-struct Tile {
+struct Tile<T> {
     inputs: usize,
     x: *const f32,
     x_stride: usize,
-    weights: *const f32,
+    weights: *const T,
     /// What is fetched meanwhile, a line per input: a part of the next panel, and the distance between two lines. It may be
     /// nobody's memory, which a fetch ignores.
-    ahead: (*const f32, usize),
+    ahead: (*const T, usize),
     width: usize,
     y: *mut f32,
     y_stride: usize,
@@ -167,7 +212,7 @@ struct Tile {
     add: bool,
 }
 
-impl Tile {
+impl<T: Number> Tile<T> {
     #[inline(always)]
     unsafe fn of_rows<V: Lanes, const N: usize>(&self, rows: usize) {
         // SAFETY: the caller's.
@@ -196,14 +241,14 @@ impl Tile {
             let rows: [*const f32; M] = std::array::from_fn(|row| self.x.add(row * self.x_stride));
             let mut weights = self.weights;
             for input in 0..self.inputs {
-                let columns: [V; N] = std::array::from_fn(|column| V::load(weights.add(column * LINE)));
+                let columns: [V; N] = std::array::from_fn(|column| T::load(weights.add(column * LINE)));
                 for row in 0..M {
                     let x = V::splat(*rows[row].add(input));
                     for column in 0..N {
                         sums[row][column] = x.fma(columns[column], sums[row][column]);
                     }
                 }
-                V::fetch(self.ahead.0.wrapping_add(input * self.ahead.1));
+                V::fetch(self.ahead.0.wrapping_add(input * self.ahead.1).cast());
                 weights = weights.add(self.width);
             }
             for row in 0..M {

@@ -8,6 +8,8 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
+use half::bf16;
+
 use super::aligned::LINE;
 
 /// Sixteen floats.
@@ -20,6 +22,8 @@ pub(super) unsafe trait Lanes: Copy {
 
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
+    /// The same of numbers in bfloat16, which are the upper halves of floats.
+    unsafe fn widen(from: *const bf16) -> Self;
     unsafe fn store(self, to: *mut f32);
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
@@ -130,6 +134,12 @@ unsafe impl Lanes for Portable {
         Self(unsafe { from.cast::<[f32; LINE]>().read_unaligned() })
     }
     #[inline(always)]
+    unsafe fn widen(from: *const bf16) -> Self {
+        // SAFETY: the caller's; unaligned.
+        let halves = unsafe { from.cast::<[bf16; LINE]>().read_unaligned() };
+        Self(halves.map(|half| f32::from_bits(u32::from(half.to_bits()) << 16)))
+    }
+    #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: the caller's; unaligned.
         unsafe { to.cast::<[f32; LINE]>().write_unaligned(self.0) }
@@ -197,6 +207,15 @@ unsafe impl Lanes for Avx2 {
     unsafe fn load(from: *const f32) -> Self {
         // SAFETY: the caller's.
         unsafe { Self([_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))]) }
+    }
+    #[inline(always)]
+    unsafe fn widen(from: *const bf16) -> Self {
+        // SAFETY: the caller's.
+        let eight = |from: *const bf16| unsafe {
+            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+        };
+        Self([eight(from), eight(from.wrapping_add(8))])
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
@@ -278,6 +297,14 @@ unsafe impl Lanes for Avx512 {
     unsafe fn load(from: *const f32) -> Self {
         // SAFETY: the caller's.
         unsafe { Self(_mm512_loadu_ps(from)) }
+    }
+    #[inline(always)]
+    unsafe fn widen(from: *const bf16) -> Self {
+        // SAFETY: the caller's.
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+            Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide)))
+        }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {

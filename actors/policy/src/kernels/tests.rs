@@ -6,6 +6,7 @@ use super::aligned::{Aligned, LINE, round_up, stride};
 use super::gemm::{Job, Matrix, Rows, multiply};
 use super::lanes::Lanes;
 use super::level::{Level, at_each_level};
+use super::number::WeightFormat;
 use super::pick::pick;
 use super::rowwise::{gated, rms_norm, rotate};
 use super::team::{Barrier, Team};
@@ -20,10 +21,10 @@ fn numbers(seed: u64, count: usize) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-fn matrix(weight: &[f32], outputs: usize, inputs: usize, bias: Option<&[f32]>) -> Matrix {
-    let mut matrix = Matrix::new(outputs, inputs, bias);
-    for (panel, into) in matrix.panels_mut() {
-        Matrix::pack(weight, outputs, inputs, panel, into);
+fn matrix(weight: &[f32], outputs: usize, inputs: usize, bias: Option<&[f32]>, format: WeightFormat) -> Matrix {
+    let mut matrix = Matrix::new(outputs, inputs, bias, format);
+    for (panel, mut into) in matrix.panels_mut() {
+        Matrix::pack(weight, outputs, inputs, panel, &mut into);
     }
     matrix
 }
@@ -53,11 +54,15 @@ fn spread(rows: usize, width: usize, values: &[f32]) -> Aligned {
 proptest! {
     #[test]
     fn a_product_is_the_sum_of_products_at_every_level(
-        rows in 1usize..20, inputs in 1usize..70, outputs in 1usize..130, biased: bool, add: bool, seed: u64,
+        rows in 1usize..20, inputs in 1usize..70, outputs in 1usize..130, biased: bool, add: bool, rounded: bool, seed: u64,
     ) {
-        let (weight, bias) = (numbers(seed, outputs * inputs), numbers(seed ^ 1, outputs));
+        let (mut weight, bias) = (numbers(seed, outputs * inputs), numbers(seed ^ 1, outputs));
+        let format = if rounded { WeightFormat::Bfloat16 } else { WeightFormat::Float32 };
         let (x, before) = (numbers(seed ^ 2, rows * inputs), numbers(seed ^ 3, rows * outputs));
-        let matrix = matrix(&weight, outputs, inputs, biased.then_some(&bias));
+        let matrix = matrix(&weight, outputs, inputs, biased.then_some(&bias), format);
+        if rounded {
+            weight.iter_mut().for_each(|weight| *weight = half::bf16::from_f32(*weight).to_f32());
+        }
         let mut results = Vec::new();
         for &level in Level::available() {
             let mut y = spread(rows, outputs, &before);
@@ -83,7 +88,8 @@ proptest! {
     fn a_row_of_a_product_does_not_depend_on_the_others(
         rows in 2usize..40, inputs in 1usize..40, outputs in 1usize..100, seed: u64,
     ) {
-        let matrix = matrix(&numbers(seed, outputs * inputs), outputs, inputs, None);
+        let format = if seed % 2 == 0 { WeightFormat::Bfloat16 } else { WeightFormat::Float32 };
+        let matrix = matrix(&numbers(seed, outputs * inputs), outputs, inputs, None, format);
         let x = spread(rows, inputs, &numbers(seed ^ 2, rows * inputs));
         for &level in Level::available() {
             let mut together = Aligned::zeros(rows * stride(outputs));

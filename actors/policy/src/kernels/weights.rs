@@ -3,7 +3,8 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use super::aligned::Aligned;
-use super::gemm::Matrix;
+use super::gemm::{Matrix, PanelMut};
+use super::number::WeightFormat;
 use super::team::Team;
 use crate::weights::{Layer, Linear};
 use crate::{PolicyError, Snapshot};
@@ -40,7 +41,8 @@ impl PackedWeights {
     }
 
     /// Packs a snapshot that [`Self::fits`].
-    pub(super) fn new(snapshot: &Arc<Snapshot>, team: &Team) -> Result<Self, PolicyError> {
+    pub(super) fn new(snapshot: &Arc<Snapshot>, format: WeightFormat, team: &Team) -> Result<Self, PolicyError> {
+        let room = |linear: &Linear| room(linear, format);
         let weights = snapshot.weights();
         let layer = |layer: &Layer| -> Result<PackedLayer, PolicyError> {
             let qk_norm = match &layer.qk_norm {
@@ -62,7 +64,7 @@ impl PackedWeights {
             snapshot: Some(Arc::clone(snapshot)),
             layers: weights.layers.iter().map(layer).collect::<Result<_, _>>()?,
             norm: vector(&weights.norm)?,
-            head: Matrix::new(outputs as usize, inputs as usize, None),
+            head: Matrix::new(outputs as usize, inputs as usize, None, format),
         };
         packed.pack(snapshot, team)?;
         Ok(packed)
@@ -136,17 +138,17 @@ struct Panel<'a> {
     outputs: usize,
     inputs: usize,
     panel: usize,
-    into: &'a mut [f32],
+    into: PanelMut<'a>,
 }
 
 fn parts(linear: &Linear) -> Result<(&Tensor, Option<&Tensor>), PolicyError> {
     linear.plain().ok_or_else(|| PolicyError::Tensor("the kernels take no adapter beside a matrix".to_owned()))
 }
 
-fn room(linear: &Linear) -> Result<Matrix, PolicyError> {
+fn room(linear: &Linear, format: WeightFormat) -> Result<Matrix, PolicyError> {
     let (weight, bias) = parts(linear)?;
     let (outputs, inputs) = weight.size2()?;
-    Ok(Matrix::new(outputs as usize, inputs as usize, bias.map(floats).transpose()?))
+    Ok(Matrix::new(outputs as usize, inputs as usize, bias.map(floats).transpose()?, format))
 }
 
 fn vector(tensor: &Tensor) -> Result<Aligned, PolicyError> {

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use counterpoint_policy::kernels::{BLOCK, Blocks, Decoder, Level, PackedWeights, Row};
-use counterpoint_policy::{Device, Kind, ModelConfig, PackedAttention, Snapshot, Tensor, checkpoint::load};
+use counterpoint_policy::kernels::{BLOCK, Blocks, Decoder, Level, PackedWeights, Row, WeightFormat};
+use counterpoint_policy::{Device, Kind, Layout, ModelConfig, PackedAttention, Snapshot, Tensor, checkpoint::load};
 use counterpoint_rollout::PolicyVersion;
 
 use crate::golden::{TOLERANCE, golden, logits};
@@ -36,8 +36,12 @@ fn snapshot(dir: &Path) -> Arc<Snapshot> {
 }
 
 fn decoder(snapshot: &Arc<Snapshot>, threads: usize, level: Level) -> Decoder {
+    decoder_in(WeightFormat::Float32, snapshot, threads, level)
+}
+
+fn decoder_in(format: WeightFormat, snapshot: &Arc<Snapshot>, threads: usize, level: Level) -> Decoder {
     assert!(PackedWeights::fits(snapshot));
-    let mut decoder = Decoder::new(snapshot, snapshot.config().max_positions.min(4096), threads).unwrap();
+    let mut decoder = Decoder::new(snapshot, format, snapshot.config().max_positions.min(4096), threads).unwrap();
     decoder.set_level(level);
     decoder
 }
@@ -98,6 +102,34 @@ fn logits_are_those_of_libtorch_and_of_transformers_for_every_family_at_every_le
             // As libtorch's own against transformers: float32, sums in another order.
             assert!(off < TOLERANCE && from_golden < TOLERANCE, "{name} {level:?}: {off}, {from_golden}");
         }
+    }
+}
+
+#[test]
+fn matrices_held_in_bfloat16_are_the_rounded_ones_to_the_bit() {
+    for name in ["qwen2", "qwen3-tied-window"] {
+        let exact = snapshot(&golden_dir(name));
+        let config = exact.config();
+        // What the kernels do not hold as a matrix, an untied embedding, norms and biases, is rounded in neither.
+        let layout = Layout::new(config);
+        let flat = exact.flat().copy();
+        let embedding = if config.tied { 0 } else { config.vocab_size * config.hidden_size };
+        let mut matrices = flat.narrow(0, embedding, layout.decayed() - embedding);
+        let rounded = matrices.to_kind(Kind::BFloat16).to_kind(Kind::Float);
+        matrices.copy_(&rounded);
+        let rounded = Arc::new(Snapshot::new(Arc::clone(config), PolicyVersion(0), flat.shallow_clone()).unwrap());
+        let all = vec![vec![1, 2, 3, 4, 5], vec![6, 7]];
+        let mut held = decoder_in(WeightFormat::Bfloat16, &exact, 2, Level::best());
+        if config.tied {
+            // The embedding is looked up as it is, so that it must be rounded before.
+            held = decoder_in(WeightFormat::Bfloat16, &rounded, 2, Level::best());
+        }
+        let got = run(&mut held, config, &all, 100);
+        assert!(got == run(&mut decoder(&rounded, 1, Level::best()), config, &all, 100), "{name}");
+        held.load(&rounded).unwrap();
+        assert!(got == run(&mut held, config, &all, 100), "{name}: loaded in place");
+        held.begin_load(&rounded).unwrap();
+        assert!(held.swap(true).unwrap() && got == run(&mut held, config, &all, 100), "{name}: swapped");
     }
 }
 
