@@ -74,6 +74,17 @@ fn sampling_that_the_learner_could_not_follow_is_refused() {
 }
 
 #[test]
+fn a_generators_device_must_be_one_and_must_be_there() {
+    let said = complaint(&Run::new(&[]), &["generator.devices=[\"cpu\", \"tpu\"]"], 2);
+    assert!(
+        said.contains("generator.devices") && said.contains("\"tpu\"") && said.contains("\"cuda:INDEX\""),
+        "{said}"
+    );
+    let said = complaint(&Run::new(&[]), &["generator.devices=[\"cuda:4096\"]"], 2);
+    assert!(said.contains("generator.devices: device cuda:4096"), "{said}");
+}
+
+#[test]
 fn two_runs_in_one_directory_are_refused() {
     let run = Run::new(&["run.max_steps=400"]);
     let mut first = run.command(&[]).spawn().unwrap();

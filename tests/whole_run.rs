@@ -67,6 +67,18 @@ fn an_asynchronous_run_with_two_generators_trains_its_steps_within_the_staleness
 }
 
 #[test]
+fn generators_run_where_they_are_told_with_matrices_as_they_are_told() {
+    let options = ["generator.count=2", "generator.devices=[\"cpu\"]", "generator.kernel_weights=bfloat16"];
+    let run = Run::new(&[&options[..], &["replay.max_staleness=0", "run.max_steps=2"]].concat());
+    assert_eq!(run.succeed(&[])["steps"], 2);
+    let metrics = run.read("metrics.prom");
+    let mean = metrics.lines().find_map(|line| line.strip_prefix("counterpoint_logprob_mismatch_mean ")).unwrap();
+    let mean: f64 = mean.parse().unwrap();
+    // Eight significant bits of each weight, so far more than float32's rounding, and far less than a nat.
+    assert!((1e-5..0.1).contains(&mean), "{mean}");
+}
+
+#[test]
 fn the_synchronous_algorithm_works_with_several_generators() {
     let run = Run::new(&["generator.count=2", "replay.max_staleness=0", "run.max_steps=3"]);
     let summary = run.succeed(&[]);

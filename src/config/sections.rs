@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use counterpoint_policy::ChatOptions;
+use counterpoint_policy::{ChatOptions, device};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -58,8 +58,7 @@ impl RunConfig {
         if !(self.stall_seconds > 0.0 && self.stall_seconds <= 1e9) {
             errors.push(format!("run.stall_seconds: must be above 0 and at most 1e9, got {}", self.stall_seconds));
         }
-        let cuda_index = self.device.strip_prefix("cuda:").map(|index| index.parse::<u16>().is_ok());
-        if !(matches!(self.device.as_str(), "auto" | "cpu" | "cuda") || cuda_index == Some(true)) {
+        if !device::is_name(&self.device) {
             errors.push(format!(
                 "run.device: must be \"auto\", \"cpu\", \"cuda\" or \"cuda:INDEX\", got {:?}",
                 self.device

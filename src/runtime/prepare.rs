@@ -120,6 +120,9 @@ struct Materials {
 
 fn materials(config: &Config, dir: &RunDir) -> Result<Materials, Failure> {
     let device = device::choose(&config.run.device).map_err(Failure::usage)?;
+    for name in &config.generator.devices {
+        device::choose(name).map_err(|e| Failure::Usage(format!("generator.devices: {e}")))?;
+    }
     let store =
         CheckpointStore::open(&dir.checkpoints(), &config.model.path, &config.checkpoint).map_err(Failure::failed)?;
     let loaded = checkpoint::load_latest(&dir.checkpoints(), device).map_err(Failure::failed)?;

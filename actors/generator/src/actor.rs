@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use counterpoint_policy::streams::{self, Urgency};
-use counterpoint_policy::{LoadWeights, Snapshot, Tokenizer};
+use counterpoint_policy::{LoadWeights, Snapshot, Tokenizer, device};
 use counterpoint_rollout::contract::GeneratorEvent;
 use counterpoint_rollout::{
     DropReason, GeneratorId, GeneratorMsg, GroupId, Lease, check_invariant, convertible, invariant::Invariant,
@@ -47,7 +47,7 @@ pub enum GeneratorActorMsg {
 pub struct GeneratorStart {
     /// Its number.
     pub id: GeneratorId,
-    /// Its first weights; the engine samples on their device and in their number format.
+    /// Its first weights; the engine samples in their number format, and on their device unless `config` names another.
     pub snapshot: Arc<Snapshot>,
     /// Of the same model.
     pub tokenizer: Tokenizer,
@@ -149,8 +149,14 @@ fn start_engine(
     let server_name = name.clone();
     let body = move |work: crossbeam::channel::Receiver<_>, control: crossbeam::channel::Receiver<_>| {
         let GeneratorStart { id, snapshot, tokenizer, config, seed, threads, .. } = start;
+        let device = match config.device_of(id) {
+            Some(name) => device::choose(name)?,
+            None => snapshot.flat().device(),
+        };
         // Somebody waits for every decode step, and its kernels are short.
-        streams::enter(snapshot.flat().device(), Urgency::High)?;
+        streams::enter(device, Urgency::High)?;
+        snapshot.arrive()?;
+        let snapshot = Arc::new(snapshot.to(device, snapshot.flat().kind())?);
         let engine = Engine::new(snapshot, config.engine_options(&tokenizer), detokenizer(&tokenizer))?;
         // An actor that is gone needs no events; its channels are closed, so the loop ends.
         let report = move |happened| drop(events.cast(GeneratorActorMsg::Reported(happened)));

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use counterpoint_policy::kernels::WeightFormat;
-use counterpoint_policy::{ModelConfig, Threads, Tokenizer};
+use counterpoint_policy::{ModelConfig, Threads, Tokenizer, device};
+use counterpoint_rollout::GeneratorId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,10 @@ use crate::{EngineOptions, Filters, OnSwap};
 pub struct GeneratorConfig {
     /// How many generators, each with its own engine and weights. Default: 1.
     pub count: u32,
+    /// Where generators run, taken in turn: `["cuda:1", "cuda:2"]` gives one to each of two devices beside the learner's. Names as of
+    /// `run.device`. Default: none given, all on `run.device`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
     /// Logits are divided by this, in sampling and in training alike; above 0, since without noise all K answers would be
     /// one. Default: 1.0 (NFT, arXiv 2505.18116).
     pub temperature: f64,
@@ -60,6 +65,7 @@ impl Default for GeneratorConfig {
     fn default() -> Self {
         Self {
             count: 1,
+            devices: Vec::new(),
             temperature: 1.0,
             max_new_tokens: 128,
             max_seconds: None,
@@ -90,6 +96,11 @@ impl GeneratorConfig {
         at_least_one("slots", self.slots);
         at_least_one("prefill_chunk", self.prefill_chunk);
         self.threads.validate("generator.threads", errors);
+        for device in self.devices.iter().filter(|device| !device::is_name(device)) {
+            errors.push(format!(
+                "generator.devices: each must be \"auto\", \"cpu\", \"cuda\" or \"cuda:INDEX\", got {device:?}"
+            ));
+        }
         if !(self.temperature > 0.0 && self.temperature.is_finite()) {
             errors.push(format!("generator.temperature: must be > 0, got {}", self.temperature));
         }
@@ -112,6 +123,12 @@ impl GeneratorConfig {
                  generator.max_prompt_tokens; it must be at least {needed}"
             )
         })
+    }
+
+    /// Where a generator runs, if it is said.
+    pub fn device_of(&self, id: GeneratorId) -> Option<&str> {
+        let turn = (id.0 as usize).checked_rem(self.devices.len())?;
+        self.devices.get(turn).map(String::as_str)
     }
 
     /// How a generator's engine samples for training.

@@ -40,6 +40,11 @@ pub fn choose(spec: &str) -> Result<Device, PolicyError> {
     }
 }
 
+/// Whether [`choose`] knows the name, wherever such a device may be.
+pub fn is_name(spec: &str) -> bool {
+    parse(spec).is_some()
+}
+
 /// How many cores the operations of the calling thread may use, at least one.
 ///
 /// It holds for the calling thread only: libtorch is built with OpenMP, which (like MKL as libtorch calls it) keeps the
@@ -149,6 +154,7 @@ mod tests {
         assert_eq!(parse("cpu"), Some(Wanted::Cpu));
         assert_eq!(parse("cuda"), Some(Wanted::Cuda(0)));
         assert_eq!(parse("cuda:3"), Some(Wanted::Cuda(3)));
+        assert!(is_name("auto") && !is_name("gpu"));
         for wrong in ["", "gpu", "CPU", "cuda:", "cuda:+1", "cuda:-1", "cuda:1x", "cuda:99999999999999999999"] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
