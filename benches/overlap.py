@@ -32,9 +32,9 @@ SHORTEST, LONGEST = 5, 100        # tokens of a right answer, its end included
 DELAY = 0.2                       # seconds a verdict takes
 SYNC, ASYNC = 0, 2
 LIMIT = 900                       # seconds for one run, a hang included
-LEARNING, DOUBTING = 480, 80      # steps of the warm-up, 64 questions each
-WARM_UP = [f"run.max_steps={LEARNING + DOUBTING}", "feed.prompts_per_step=64", "feed.shuffle=false", "learner.learning_rate=1e-3", "learner.lr_scheduler_type=linear",
-           "learner.warmup_steps=20", "run.seed=1"]
+LEARNING, DOUBTING = 480, 50      # steps of the warm-up, 64 questions each
+WARM_UP = [f"run.max_steps={LEARNING + DOUBTING}", "feed.prompts_per_step=64", "feed.shuffle=false",
+           "learner.learning_rate=1e-3", "learner.lr_scheduler_type=linear", "learner.warmup_steps=20", "run.seed=1"]
 
 
 # --- questions and model
@@ -68,11 +68,11 @@ def prepare():
     rng = random.Random(1)
     # Two thirds of the warm-up is short: a long countdown teaches no sum, and most of a long answer is countdown.
     short = itertools.cycle(range(1, 9))
-    # The last of it gives other questions' sums half of the time, so that there is something to train away again.
+    # The last of it gives other questions' sums three times in ten, so that there is something to train away again.
     sums = read("train") * 10
     known, doubted = sums[:LEARNING * 64], sums[LEARNING * 64:(LEARNING + DOUBTING) * 64]
     others = rng.choices([sum_["answer"] for sum_ in sums], k=len(doubted))
-    doubted = [sum_ if rng.random() < 0.5 else {**sum_, "answer": other} for sum_, other in zip(doubted, others)]
+    doubted = [sum_ if rng.random() < 0.7 else {**sum_, "answer": other} for sum_, other in zip(doubted, others)]
     write_questions("warm-up", known + doubted, (next(rng.choice([short, short, lengths])) for lengths in itertools.repeat(countdowns(rng))))
     write_questions("train", read("train"), countdowns(rng))
     write_questions("eval", read("eval"), countdowns(rng))
