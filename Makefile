@@ -69,7 +69,7 @@ bench-swap: smollm2-model ## how long new weights make decoding stand still, how
 	@$(CARGO) bench --quiet --locked --bench swap -- configs/arith 256 1000 1
 	@$(CARGO) bench --quiet --locked --bench swap -- .cache/smollm2 64 10 1
 
-bench-overlap: build ## asynchrony against taking turns: long-tailed answers, a verifier of 200 ms, staleness 0 to 16 (a quarter of an hour at most)
+bench-overlap: build ## asynchrony against taking turns: long-tailed answers, a verifier of 200 ms, staleness 0 to 16 (ten minutes)
 	@python3 benches/overlap.py
 
 bench-cuda: setup ## on an NVIDIA GPU: decode and optimiser steps against what the device can do, and both at once on two streams

@@ -1,12 +1,13 @@
 """What asynchrony is worth: answers of very different lengths, a verifier that takes 200 ms, and staleness from 0 to 16.
 
-usage (by `make bench-overlap`): overlap.py [--repeats 3] [--steps 60] [--staleness 0,1,2,4,8,16] [key=value ...]
+usage (by `make bench-overlap`): overlap.py [--repeats 5] [--steps 60] [--staleness 0,1,2,4,8,16] [key=value ...]
 
 The task (configs/overlap.toml): "17 23+45=" is answered with the sum and a countdown from 17. The sum decides whether an answer is
-right, the countdown how long it is, and it is drawn per question from a log-normal, from 5 to
-100 tokens. `counterpoint sft` warms the arithmetic policy up to the form first. Then runs of the real binary, the same number of
+right, the countdown how long it is; lengths are log-normal, from 5 to 100 tokens. `counterpoint sft` teaches the arithmetic policy the
+form first, and to doubt its sums, so that there is something to learn. Then runs of the real binary, the same number of
 steps each, on the same two cores: every staleness once, 0 and 2 so often as --repeats says (each repeat with its own seed, taking
-turns), and a compute-bound pair whose verifier does not wait. Everything printed is from the runs' own directories. key=value goes to every run.
+turns), and a compute-bound pair whose verifier does not wait. Everything printed is from the runs' own directories.
+Five repeats take ten minutes on two cores. key=value goes to every run.
 """
 
 import argparse
@@ -73,7 +74,8 @@ def prepare():
     known, doubted = sums[:LEARNING * 64], sums[LEARNING * 64:(LEARNING + DOUBTING) * 64]
     others = rng.choices([sum_["answer"] for sum_ in sums], k=len(doubted))
     doubted = [sum_ if rng.random() < 0.7 else {**sum_, "answer": other} for sum_, other in zip(doubted, others)]
-    write_questions("warm-up", known + doubted, (next(rng.choice([short, short, lengths])) for lengths in itertools.repeat(countdowns(rng))))
+    all_lengths = countdowns(rng)
+    write_questions("warm-up", known + doubted, (next(rng.choice([short, short, all_lengths])) for _ in itertools.count()))
     write_questions("train", read("train"), countdowns(rng))
     write_questions("eval", read("eval"), countdowns(rng))
     command = [BINARY, "sft", CONFIG, "--out", HOME / "model", "model.path=configs/arith", "data.train=runs/overlap/warm-up.jsonl",
@@ -202,7 +204,7 @@ def print_table(results, steps):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3, help="of staleness 0 and 2")
+    parser.add_argument("--repeats", type=int, default=5, help="of staleness 0 and 2")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--staleness", default="0,1,2,4,8,16", help="of the table; 0 and 2 are always run")
     parser.add_argument("overrides", nargs="*")
