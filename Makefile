@@ -9,7 +9,7 @@ BIN := target/release/counterpoint
 # Idle OpenMP threads must sleep, not spin: two engines share the cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup build quickstart smollm2-model smollm2 test lint bench-race bench-verify bench-learner bench-generate bench-actors bench-swap bench-cuda test-cuda compare-objectives mutations fuzz python-env bench-eval test-python clean
+.PHONY: help setup build quickstart smollm2-model smollm2 test lint bench-race bench-verify bench-learner bench-generate bench-actors bench-swap bench-overlap bench-cuda test-cuda compare-objectives mutations fuzz python-env bench-eval test-python clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ bench-actors: setup ## completions per second through the actors alone, with a g
 bench-swap: smollm2-model ## how long new weights make decoding stand still, how fast they are copied, and 1,000 swaps' memory
 	@$(CARGO) bench --quiet --locked --bench swap -- configs/arith 256 1000 1
 	@$(CARGO) bench --quiet --locked --bench swap -- .cache/smollm2 64 10 1
+
+bench-overlap: build ## asynchrony against taking turns: long-tailed answers, a verifier of 200 ms, staleness 0 to 16 (ten minutes)
+	@python3 benches/overlap.py
 
 bench-cuda: setup ## on an NVIDIA GPU: decode and optimiser steps against what the device can do, and both at once on two streams
 	@$(CARGO) bench --quiet --locked --bench cuda -- 135m 1.5b 7b
