@@ -76,10 +76,13 @@ fn the_synchronous_algorithm_works_with_several_generators() {
 
 #[test]
 fn publishing_less_often_than_every_step_flows_up_to_the_bound() {
-    let run = Run::new(&["weight_sync.every=3", "replay.max_staleness=2", "generator.on_swap=drain"]);
-    let summary = run.succeed(&[]);
-    assert_eq!(summary["steps"], 6);
-    assert!(number(&summary["max_staleness_trained"]) <= 2);
+    for on_swap in ["generator.on_swap=drain", "generator.on_swap=recompute"] {
+        let run = Run::new(&["weight_sync.every=3", "replay.max_staleness=2", on_swap]);
+        let summary = run.succeed(&[]);
+        assert_eq!(summary["steps"], 6);
+        assert!(number(&summary["max_staleness_trained"]) <= 2);
+        assert_balances(&summary);
+    }
 }
 
 #[test]
