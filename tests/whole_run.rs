@@ -75,6 +75,22 @@ fn the_synchronous_algorithm_works_with_several_generators() {
 }
 
 #[test]
+fn a_probe_measures_the_mismatch_where_there_is_staleness_and_there_is_none_without() {
+    let probed = |staleness: &str| -> Option<(f64, f64)> {
+        let run = Run::new(&["generator.probe_every=1", staleness]);
+        run.succeed(&[]);
+        let metrics = run.read("metrics.prom");
+        let value = |name: &str| metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        let tokens: f64 = value("counterpoint_logprob_probe_tokens_total")?;
+        assert!(tokens > 0.0);
+        Some((value("counterpoint_logprob_probe_mean")?, value("counterpoint_logprob_probe_max")?))
+    };
+    let (mean, max) = probed("replay.max_staleness=2").unwrap();
+    assert!(mean < 1e-6 && max < 1e-4, "mean {mean}, max {max}");
+    assert_eq!(probed("replay.max_staleness=0"), None);
+}
+
+#[test]
 fn publishing_less_often_than_every_step_flows_up_to_the_bound() {
     for on_swap in ["generator.on_swap=drain", "generator.on_swap=recompute"] {
         let run = Run::new(&["weight_sync.every=3", "replay.max_staleness=2", on_swap]);

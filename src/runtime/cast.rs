@@ -138,11 +138,16 @@ fn generator(config: &Arc<Config>, snapshot: Arc<Snapshot>, tokenizer: Tokenizer
     // Every group that admission lets be in flight may be on its way to one generator.
     let in_flight = u64::from(config.feed.prompts_per_step) * (u64::from(config.replay.max_staleness) + 1);
     let queue_capacity = usize::try_from(in_flight).unwrap_or(usize::MAX);
+    let mut settings = config.generator.clone();
+    if config.replay.max_staleness == 0 {
+        // Every trained token is measured, and a synchronous run has no business beside it.
+        settings.probe_every = 0;
+    }
     Box::new(move |id, replay| GeneratorStart {
         id,
         snapshot: Arc::clone(&snapshot),
         tokenizer: tokenizer.clone(),
-        config: config.generator.clone(),
+        config: settings.clone(),
         seed: config.run.seed,
         threads: shares.generator,
         queue_capacity,

@@ -49,6 +49,10 @@ pub struct GeneratorConfig {
     /// their log-probs and versions; the longer the answers the longer the pause) or `drain` (they finish with the old ones, and
     /// nothing starts meanwhile). Default: `keep`.
     pub on_swap: OnSwap,
+    /// Where `replay.max_staleness` is above 0, after so many finished groups one whose tokens are all of the loaded weights is
+    /// scored again with these by libtorch, on a thread of its own: the `logprob_probe` metrics, which say how far sampler and
+    /// learner are apart where no trained token does (without staleness all of them do). 0: never. Default: 256.
+    pub probe_every: u64,
     /// Texts that end an answer, as the token does that ends a sequence: with the token that completes one of them, which is
     /// still trained; the verifier sees the text before it. Special tokens are no text. Default: none.
     pub stop: Vec<String>,
@@ -68,6 +72,7 @@ impl Default for GeneratorConfig {
             kernels: true,
             threads: Threads::AUTO,
             on_swap: OnSwap::Keep,
+            probe_every: 256,
             stop: Vec::new(),
         }
     }

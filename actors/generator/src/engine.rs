@@ -190,6 +190,11 @@ impl Engine {
         self.snapshot.version()
     }
 
+    /// The loaded weights themselves, where the model runs.
+    pub(crate) fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
     /// How it samples.
     pub fn options(&self) -> &EngineOptions {
         &self.options

@@ -74,6 +74,9 @@ table! {
     MISMATCH_MEAN = "logprob_mismatch_mean", Kind::Gauge, "Mean absolute log-prob difference of sampler and learner at equal versions, last step that had such tokens.";
     MISMATCH_MAX = "logprob_mismatch_max", Kind::Gauge, "Largest absolute log-prob difference of sampler and learner at equal versions, last step that had such tokens.";
     MISMATCH_TOKENS = "logprob_mismatch_tokens_total", Kind::Counter, "Tokens on which the mismatch was measured.";
+    PROBE_MEAN = "logprob_probe_mean", Kind::Gauge, "Mean absolute log-prob difference of sampler and libtorch's pass over whole sequences with the same weights, last probe (generator.probe_every).";
+    PROBE_MAX = "logprob_probe_max", Kind::Gauge, "Largest absolute log-prob difference of sampler and libtorch's pass over whole sequences with the same weights, last probe.";
+    PROBE_TOKENS = "logprob_probe_tokens_total", Kind::Counter, "Tokens of probes.";
     DRIFT_MEAN = "logprob_drift_mean", Kind::Gauge, "Mean absolute log-prob difference of sampler and learner on tokens of older versions, last step that had such tokens.";
     DRIFT_MAX = "logprob_drift_max", Kind::Gauge, "Largest absolute log-prob difference of sampler and learner on tokens of older versions, last step that had such tokens.";
     RATIO_MEAN = "ratio_mean", Kind::Gauge, "Mean likelihood ratio of the last step.";
@@ -213,6 +216,13 @@ pub fn weights_synced(outcome: &'static str, bytes: u64, took: Duration) {
 /// A generator swapped its weights between two decode steps.
 pub fn weights_swapped(pause: Duration) {
     histogram!(SYNC_PAUSE).record(seconds(pause));
+}
+
+/// A finished group was scored again with the weights that sampled it: mean and largest difference, and of how many tokens.
+pub fn mismatch_probed(mean: f64, max: f64, tokens: u64) {
+    gauge!(PROBE_MEAN).set(mean);
+    gauge!(PROBE_MAX).set(max);
+    counter!(PROBE_TOKENS).increment(tokens);
 }
 
 /// An optimiser step is done.
