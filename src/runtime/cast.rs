@@ -9,6 +9,7 @@ use counterpoint_policy::{Kind, Snapshot, Tensor, Tokenizer, checkpoint};
 use counterpoint_replay::ReplayArgs;
 use counterpoint_rollout::{PolicyVersion, Prompt, PromptSet};
 use counterpoint_verifier::{Home, PoolArgs, StartVerifier, Verifier};
+use counterpoint_weight_sync::Transport;
 
 use super::prepare::Resumed;
 use super::stage::{Cast, MakeEvaluator, MakeGenerator, MakeLearner, MakeReplay};
@@ -27,11 +28,13 @@ pub(super) struct Parts {
     pub(super) start_verifier: StartVerifier,
     pub(super) tokenizer: Tokenizer,
     pub(super) store: CheckpointStore,
+    /// The way of published weights to other processes.
+    pub(super) weight_directory: Option<Box<dyn Transport>>,
 }
 
 pub(super) fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Cast, Failure> {
     let config = Arc::new(config.clone());
-    let Parts { prompts, held_out, verifier, start_verifier, tokenizer, store } = parts;
+    let Parts { prompts, held_out, verifier, start_verifier, tokenizer, store, weight_directory } = parts;
     let version = resumed.version();
     let shares = threads::share(&config);
     tracing::info!("CPU threads: {} for the learner, {} for each generator", shares.learner, shares.generator);
@@ -54,6 +57,7 @@ pub(super) fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Ca
         replay: replay(&config, prompts, resumed.cut),
         learner: learner(&config, setup, store, shares),
         sync_deadline: Duration::from_secs_f64(config.weight_sync.deadline_seconds),
+        weight_directory,
         verifier: PoolArgs {
             name: config.verifier.name.clone(),
             verifier,

@@ -107,6 +107,7 @@ fn score_all(jobs: &Receiver<Job>, ending: &AtomicBool) {
 fn compare(job: &Job, ending: &AtomicBool) -> Result<Option<Differences>, PolicyError> {
     let Job { snapshot, temperature, sampled } = job;
     let prompt = &sampled.prompt_tokens;
+    snapshot.arrive()?;
     let mut found = Differences::default();
     for answer in &sampled.completions {
         if ending.load(Ordering::Relaxed) {

@@ -71,6 +71,9 @@ table! {
     SYNC_BYTES = "weight_sync_bytes_total", Kind::Counter, "Bytes of weights pushed to generators.";
     SYNC_PAUSE = "weight_sync_pause_seconds", Kind::Histogram(SECONDS), "Time a generator's decode loop stood still for a swap of weights.";
     SYNCS = "weight_sync_total", Kind::Counter, "Weight synchronisations by outcome.";
+    WEIGHT_FILES = "weight_directory_total", Kind::Counter, "Publications of weights to weight_sync.directory by outcome: complete, failed (an attempt, or its deadline), skipped (newer ones came first).";
+    WEIGHT_FILES_BYTES = "weight_directory_bytes_total", Kind::Counter, "Bytes of weights written to weight_sync.directory.";
+    WEIGHT_FILES_SECONDS = "weight_directory_seconds", Kind::Histogram(SECONDS), "Time to write one publication to weight_sync.directory.";
     MISMATCH_MEAN = "logprob_mismatch_mean", Kind::Gauge, "Mean absolute log-prob difference of sampler and learner at equal versions, last step that had such tokens.";
     MISMATCH_MAX = "logprob_mismatch_max", Kind::Gauge, "Largest absolute log-prob difference of sampler and learner at equal versions, last step that had such tokens.";
     MISMATCH_TOKENS = "logprob_mismatch_tokens_total", Kind::Counter, "Tokens on which the mismatch was measured.";
@@ -211,6 +214,24 @@ pub fn weights_synced(outcome: &'static str, bytes: u64, took: Duration) {
     counter!(SYNCS, "outcome" => outcome).increment(1);
     counter!(SYNC_BYTES).increment(bytes);
     histogram!(SYNC_SECONDS).record(seconds(took));
+}
+
+/// Published weights lie whole in the directory for other processes.
+pub fn weight_files_written(version: crate::PolicyVersion, bytes: u64, took: Duration) {
+    counter!(WEIGHT_FILES, "outcome" => "complete").increment(1);
+    counter!(WEIGHT_FILES_BYTES).increment(bytes);
+    histogram!(WEIGHT_FILES_SECONDS).record(seconds(took));
+    policy_version("weight-directory", version);
+}
+
+/// An attempt to write published weights failed, or took longer than it may.
+pub fn weight_files_failed() {
+    counter!(WEIGHT_FILES, "outcome" => "failed").increment(1);
+}
+
+/// Published weights were replaced by newer ones before the directory got them.
+pub fn weight_files_skipped() {
+    counter!(WEIGHT_FILES, "outcome" => "skipped").increment(1);
 }
 
 /// A generator swapped its weights between two decode steps.
