@@ -87,11 +87,31 @@ fn the_synchronous_algorithm_works_with_several_generators() {
 }
 
 #[test]
+fn a_probe_measures_the_mismatch_where_there_is_staleness_and_there_is_none_without() {
+    let probed = |staleness: &str| -> Option<(f64, f64)> {
+        let run = Run::new(&["generator.probe_every=1", staleness]);
+        run.succeed(&[]);
+        let metrics = run.read("metrics.prom");
+        let value = |name: &str| metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        let tokens: f64 = value("counterpoint_logprob_probe_tokens_total")?;
+        assert!(tokens > 0.0);
+        Some((value("counterpoint_logprob_probe_mean")?, value("counterpoint_logprob_probe_max")?))
+    };
+    let (mean, max) = probed("replay.max_staleness=2").unwrap();
+    // Of the few tokens of one group, where a whole batch comes to a mean of 1e-6.
+    assert!(mean < 1e-5 && max < 1e-4, "mean {mean}, max {max}");
+    assert_eq!(probed("replay.max_staleness=0"), None);
+}
+
+#[test]
 fn publishing_less_often_than_every_step_flows_up_to_the_bound() {
-    let run = Run::new(&["weight_sync.every=3", "replay.max_staleness=2", "generator.on_swap=drain"]);
-    let summary = run.succeed(&[]);
-    assert_eq!(summary["steps"], 6);
-    assert!(number(&summary["max_staleness_trained"]) <= 2);
+    for on_swap in ["generator.on_swap=drain", "generator.on_swap=recompute"] {
+        let run = Run::new(&["weight_sync.every=3", "replay.max_staleness=2", on_swap]);
+        let summary = run.succeed(&[]);
+        assert_eq!(summary["steps"], 6);
+        assert!(number(&summary["max_staleness_trained"]) <= 2);
+        assert_balances(&summary);
+    }
 }
 
 #[test]
@@ -189,7 +209,9 @@ fn the_port_serves_metrics_health_and_status_during_the_run_and_its_last_words_m
 fn every_metric_of_the_table_is_in_a_real_exposition_and_promtool_has_no_complaint() {
     let shadow = ["verifier.name=watched", "verifier.define.watched.kind=shadow", "verifier.define.watched.of=exact"];
     let run = Run::new(&[&shadow[..], &["verifier.define.watched.shadow=math", "eval.every=3"]].concat());
-    run.succeed(&["learner.grad_norm_by_layer=true"]);
+    let published = tempfile::tempdir().unwrap();
+    let directory = format!("weight_sync.directory={}", published.path().display());
+    run.succeed(&["learner.grad_norm_by_layer=true", "generator.probe_every=1", &directory]);
     let exposition = run.read("metrics.prom");
     let families: Vec<&str> = exposition.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     for metric in counterpoint_rollout::telemetry::METRICS {

@@ -8,6 +8,7 @@ pub(crate) mod generate;
 mod jsonl;
 pub(crate) mod loss;
 pub(crate) mod merge;
+mod published;
 mod rates;
 pub(crate) mod run;
 mod sampler;

@@ -7,6 +7,7 @@ use counterpoint_generator::{Engine, EngineOptions, Noise, detokenizer};
 use counterpoint_policy::{ChatOptions, Kind, Snapshot, Tokenizer, checkpoint, device};
 use counterpoint_rollout::{PolicyVersion, Purpose};
 
+use super::published::checked;
 use crate::error::Failure;
 
 /// An idle engine and what belongs to it.
@@ -24,6 +25,7 @@ impl Sampler {
         options: impl FnOnce(&Tokenizer) -> EngineOptions,
     ) -> Result<Self, Failure> {
         let device = device::choose(on).map_err(Failure::usage)?;
+        let dir = &checked(dir)?;
         let tokenizer = Tokenizer::with_options(dir, chat).map_err(Failure::usage)?;
         let options = options(&tokenizer);
         options.check().map_err(Failure::usage)?;

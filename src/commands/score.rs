@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::jsonl::{Input, Output};
+use super::published::checked;
 use crate::cli::ScoreArgs;
 use crate::data::prompt_content;
 use crate::error::Failure;
@@ -26,7 +27,8 @@ struct Scores {
 pub(crate) fn run(args: &ScoreArgs) -> Result<(), Failure> {
     let device = device::choose(&args.model.device).map_err(Failure::usage)?;
     let chat = args.model.chat.options()?;
-    let scorer = Scorer::with_options(&args.model.model, &chat, device, Kind::Float).map_err(Failure::usage)?;
+    let dir = checked(&args.model.model)?;
+    let scorer = Scorer::with_options(&dir, &chat, device, Kind::Float).map_err(Failure::usage)?;
     let mut input = Input::open(Some(&args.input.input))?;
     let mut output = Output::stdout();
     while let Some(line) = input.json::<Line>()? {

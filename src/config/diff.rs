@@ -9,8 +9,18 @@ use super::document::join;
 
 /// Keys (or sections, with a final dot) that do not change what is learned from here on. `run.dir` is only where the run
 /// lies, which a move changes.
-const FREE: &[&str] =
-    &["run.dir", "run.max_steps", "run.target_accuracy", "run.stall_seconds", "telemetry.", "eval.", "checkpoint."];
+const FREE: &[&str] = &[
+    "run.dir",
+    "run.max_steps",
+    "run.target_accuracy",
+    "run.stall_seconds",
+    "generator.probe_every",
+    "weight_sync.directory",
+    "weight_sync.keep",
+    "telemetry.",
+    "eval.",
+    "checkpoint.",
+];
 
 /// One message per setting that differs from the recorded ones and must not; none if the run may be resumed.
 pub fn refuse_changes(recorded: &Config, wanted: &Config) -> Vec<String> {
@@ -60,6 +70,8 @@ mod tests {
         wanted.run.target_accuracy = Some(0.5);
         wanted.telemetry.port = 0;
         wanted.checkpoint.keep += 1;
+        wanted.weight_sync.directory = Some("weights".into());
+        wanted.generator.probe_every = 0;
         assert!(refuse_changes(&recorded, &wanted).is_empty());
         wanted.run.seed = 9;
         wanted.data.id_column = Some("id".into());

@@ -4,7 +4,8 @@
 //! float32, the learner's weights (4·P bytes), gradients (4·T) and AdamW's two moments (8·T); and in the c bytes of
 //! `learner.compute_dtype` the weights last published (c·P), those that the learner computes with, if c is not 4 (c·P), and
 //! with `objective.kl_coef` those of the reference (c·P). With an adapter (`[lora]`) its own values come on top, and the frozen
-//! model is the reference. What else there is depends on the answers: a second published copy while weights are swapped (c·P),
+//! model is the reference. What else there is depends on the answers: a second published copy while weights are swapped (c·P), a
+//! third while one is written to `weight_sync.directory`,
 //! the packed weights of engines that run the kernels (4·P each, 8·P in generators that take new ones while they run, for η > 0),
 //! the KV caches, at most slots · longest sequence · 2 · layers · kv_heads · head_dim · c, and the activations and logits of a
 //! micro-batch, which are counted from the shapes that backward keeps (with `learner.activation_checkpointing` of one layer, and
@@ -93,6 +94,7 @@ impl Memory {
         parts.extend(adapter.map(|adapter| certain("adapter", adapter.saturating_mul(wide))));
         let separate = adapter.filter(|_| config.lora.publish == Publish::Separate);
         let published = separate.map_or(copy, |adapter| adapter.saturating_mul(bytes));
+        let written = if config.weight_sync.directory.is_some() { published } else { 0 };
         let layout = Layout::new(model);
         let trained = adapter.unwrap_or_else(|| size(Parameters::count_trained(&layout, &config.learner.frozen)));
         let trained = trained.saturating_mul(wide);
@@ -105,6 +107,7 @@ impl Memory {
             // Generators of one process share an immutable snapshot; a second one exists while a swap is under way.
             certain("published weights in use", published),
             possible("published weights arriving", published),
+            possible("published weights on their way to weight_sync.directory", written),
             possible("weights in panels for the kernels", panels),
             possible("KV caches with every slot full", caches.min(caches_allowed)),
             possible("activations of one micro-batch", activations(config, model).saturating_mul(bytes)),

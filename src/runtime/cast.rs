@@ -9,6 +9,7 @@ use counterpoint_policy::{Kind, Snapshot, Tensor, Tokenizer, checkpoint};
 use counterpoint_replay::ReplayArgs;
 use counterpoint_rollout::{PolicyVersion, Prompt, PromptSet};
 use counterpoint_verifier::{Home, PoolArgs, StartVerifier, Verifier};
+use counterpoint_weight_sync::Transport;
 
 use super::prepare::Resumed;
 use super::stage::{Cast, MakeEvaluator, MakeGenerator, MakeLearner, MakeReplay};
@@ -27,11 +28,13 @@ pub(super) struct Parts {
     pub(super) start_verifier: StartVerifier,
     pub(super) tokenizer: Tokenizer,
     pub(super) store: CheckpointStore,
+    /// The way of published weights to other processes.
+    pub(super) weight_directory: Option<Box<dyn Transport>>,
 }
 
 pub(super) fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Cast, Failure> {
     let config = Arc::new(config.clone());
-    let Parts { prompts, held_out, verifier, start_verifier, tokenizer, store } = parts;
+    let Parts { prompts, held_out, verifier, start_verifier, tokenizer, store, weight_directory } = parts;
     let version = resumed.version();
     let shares = threads::share(&config);
     tracing::info!("CPU threads: {} for the learner, {} for each generator", shares.learner, shares.generator);
@@ -54,6 +57,7 @@ pub(super) fn cast(config: &Config, resumed: Resumed, parts: Parts) -> Result<Ca
         replay: replay(&config, prompts, resumed.cut),
         learner: learner(&config, setup, store, shares),
         sync_deadline: Duration::from_secs_f64(config.weight_sync.deadline_seconds),
+        weight_directory,
         verifier: PoolArgs {
             name: config.verifier.name.clone(),
             verifier,
@@ -138,11 +142,16 @@ fn generator(config: &Arc<Config>, snapshot: Arc<Snapshot>, tokenizer: Tokenizer
     // Every group that admission lets be in flight may be on its way to one generator.
     let in_flight = u64::from(config.feed.prompts_per_step) * (u64::from(config.replay.max_staleness) + 1);
     let queue_capacity = usize::try_from(in_flight).unwrap_or(usize::MAX);
+    let mut settings = config.generator.clone();
+    if config.replay.max_staleness == 0 {
+        // Every trained token is measured, and a synchronous run has no business beside it.
+        settings.probe_every = 0;
+    }
     Box::new(move |id, replay| GeneratorStart {
         id,
         snapshot: Arc::clone(&snapshot),
         tokenizer: tokenizer.clone(),
-        config: config.generator.clone(),
+        config: settings.clone(),
         seed: config.run.seed,
         threads: shares.generator,
         queue_capacity,

@@ -10,6 +10,7 @@ use counterpoint_policy::{Adapted, Device, Kind, ModelConfig, Tensor, Tokenizer,
 use counterpoint_replay::Cut;
 use counterpoint_rollout::{PolicyVersion, PromptSet, telemetry};
 use counterpoint_verifier::Registry;
+use counterpoint_weight_sync::{Transport, WeightDirectory, Writer};
 use serde::de::DeserializeOwned;
 
 use super::Start;
@@ -75,6 +76,7 @@ pub(crate) fn prepare(config: Config, registry: &Registry, start: Start) -> Resu
         );
         return Ok(None);
     }
+    let weight_directory = weight_directory(&config)?;
     // From here on the directory must not look like a finished run's, whatever happens.
     dir.begin().map_err(of_directory)?;
     let exporter = Exporter::install().map_err(Failure::Failed)?;
@@ -107,8 +109,21 @@ pub(crate) fn prepare(config: Config, registry: &Registry, start: Start) -> Resu
         Books::new(dir, board, exporter.clone(), resumed.carried.clone(), config.telemetry.samples_per_step);
     books.resume_at(version.0);
     books.card = Some(card);
-    let cast = cast(&config, resumed, Parts { prompts, held_out, verifier, start_verifier, tokenizer, store })?;
+    let parts = Parts { prompts, held_out, verifier, start_verifier, tokenizer, store, weight_directory };
+    let cast = cast(&config, resumed, parts)?;
     Ok(Some(Prepared { config, cast, books, server, exporter, version }))
+}
+
+/// Where published weights go for other processes, behind a thread that writes them.
+fn weight_directory(config: &Config) -> Result<Option<Box<dyn Transport>>, Failure> {
+    let Some(root) = &config.weight_sync.directory else { return Ok(None) };
+    let problem = |what: String| Failure::Usage(format!("weight_sync.directory: {what}"));
+    let mut directory = WeightDirectory::open(root, &config.model.path, config.weight_sync.keep)
+        .map_err(|e| problem(format!("cannot be written to: {e}")))?;
+    let writer = Writer::start(move |snapshot| directory.publish(snapshot));
+    Ok(Some(Box::new(
+        writer.map_err(|e| Failure::Failed(format!("cannot start the thread that writes weights: {e}")))?,
+    )))
 }
 
 /// What is read from the model's directory and the run's checkpoints.

@@ -15,7 +15,7 @@ use counterpoint_replay::{Cut, ReplayActor, ReplayArgs, ReplayMsg};
 use counterpoint_rollout::contract::{GeneratorEvent, LearnerEvent, LearnerMsg, ReplayEvent};
 use counterpoint_rollout::{GeneratorId, GeneratorMsg, PolicyVersion, VerifierMsg, telemetry};
 use counterpoint_verifier::{PoolArgs, StartVerifier, VerifierActor};
-use counterpoint_weight_sync::{SyncFailed, WeightSyncActor, WeightSyncArgs, WeightSyncMsg};
+use counterpoint_weight_sync::{SyncFailed, Transport, WeightSyncActor, WeightSyncArgs, WeightSyncMsg};
 use ractor::{Actor, ActorCell, ActorRef, ActorStatus, DerivedActorRef, Message};
 use tokio::sync::mpsc;
 
@@ -41,6 +41,8 @@ pub(crate) struct Cast {
     pub(crate) replay: MakeReplay,
     pub(crate) learner: MakeLearner,
     pub(crate) sync_deadline: Duration,
+    /// The way of published weights to other processes.
+    pub(crate) weight_directory: Option<Box<dyn Transport>>,
     pub(crate) verifier: PoolArgs,
     pub(crate) start_verifier: StartVerifier,
     pub(crate) generators: u32,
@@ -92,7 +94,11 @@ impl Stage {
             Actor::spawn(None, Supervisor, state).await.map_err(|e| format!("the supervisor did not start: {e}"))?;
         let link = Link { supervisor: &supervisor, roles: &roles };
         let replay = link.spawn(Role::Replay, ReplayActor, (cast.replay)(supervisor.get_derived())).await?;
-        let sync = WeightSyncArgs { deadline: cast.sync_deadline, conductor: supervisor.get_derived::<SyncFailed>() };
+        let sync = WeightSyncArgs {
+            deadline: cast.sync_deadline,
+            conductor: supervisor.get_derived::<SyncFailed>(),
+            directory: cast.weight_directory,
+        };
         let weight_sync = link.spawn(Role::WeightSync, WeightSyncActor, sync).await?;
         let publish_to = weight_sync.clone();
         let links = LearnerLinks {

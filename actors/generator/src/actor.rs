@@ -17,6 +17,7 @@ use counterpoint_rollout::{
 use crossbeam::channel::TrySendError;
 use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
 
+use crate::probe::Probe;
 use crate::request::detokenizer;
 use crate::serve::{Control, Server};
 use crate::thread::EngineThread;
@@ -160,8 +161,9 @@ fn start_engine(
         let engine = Engine::new(snapshot, config.engine_options(&tokenizer), detokenizer(&tokenizer))?;
         // An actor that is gone needs no events; its channels are closed, so the loop ends.
         let report = move |happened| drop(events.cast(GeneratorActorMsg::Reported(happened)));
-        let (leases, loads) = (HashMap::new(), Vec::new());
-        let server = Server { id, name: server_name, seed, tokenizer, engine, report, leases, frozen: false, loads };
+        let probe = Probe::start(id, config.probe_every)?;
+        let (name, leases, loads, frozen) = (server_name, HashMap::new(), Vec::new(), false);
+        let server = Server { id, name, seed, tokenizer, engine, report, leases, frozen, loads, probe };
         server.run(threads, &work, &control)
     };
     EngineThread::spawn(&name, capacity, body, move |outcome| drop(end.cast(GeneratorActorMsg::Ended(outcome))))

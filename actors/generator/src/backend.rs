@@ -7,7 +7,7 @@ use counterpoint_policy::{Snapshot, Tensor, kernels::PackedWeights};
 use counterpoint_rollout::{GroupId, PolicyVersion};
 
 use crate::cpu::CpuBackend;
-use crate::schedule::{Admission, Head};
+use crate::schedule::{Admission, Head, Resumed};
 use crate::torch::TorchBackend;
 use crate::{Drawn, EngineOptions, Filters, GeneratorError, sample};
 
@@ -164,20 +164,19 @@ impl Backend {
         }
     }
 
-    /// Whether there is room for the cache of so many tokens, beside what runs already.
-    pub(crate) fn may_rebuild(&mut self, tokens: usize) -> bool {
+    /// Whether there is room for the caches of sequences of so many tokens, beside what runs already.
+    pub(crate) fn may_rebuild(&mut self, lengths: &[usize]) -> bool {
         match self {
-            Self::Cpu(cpu) => cpu.may_rebuild(tokens),
+            Self::Cpu(cpu) => cpu.may_rebuild(lengths),
             Self::Torch(_) => true,
         }
     }
 
-    /// Computes the cache of a slot from its tokens.
-    pub(crate) fn rebuild(&mut self, slot: usize, tokens: &[u32]) -> Result<(), GeneratorError> {
+    /// Computes the caches of slots from their tokens, with the loaded weights.
+    pub(crate) fn rebuild(&mut self, resumed: &[Resumed]) -> Result<(), GeneratorError> {
         match self {
-            Self::Cpu(cpu) => cpu.rebuild(slot, tokens),
-            // It never lacks room, so nothing was suspended.
-            Self::Torch(_) => Ok(()),
+            Self::Cpu(cpu) => resumed.iter().try_for_each(|sequence| cpu.rebuild(sequence)),
+            Self::Torch(torch) => torch.rebuild(resumed),
         }
     }
 

@@ -36,7 +36,8 @@ pub struct GeneratorConfig {
     pub slots: usize,
     /// Tokens of prompts that are prefilled in one step while answers run, so that a long prompt does not stall them. With the
     /// kernels a prompt is cut where the number is reached, and the answers do not depend on it; without, prompts are run whole
-    /// and the number bounds how many. Default: 512.
+    /// and the number bounds how many, as it does for answers whose cache is computed again (`on_swap = "recompute"`, and after
+    /// a suspension). Default: 512.
     pub prefill_chunk: usize,
     /// With the kernels, mebibytes of keys and values that a generator holds at most. Answers begin when there is room for them;
     /// if those that run outgrow it, the youngest are suspended, and computed again when there is room: nothing is lost but
@@ -54,8 +55,14 @@ pub struct GeneratorConfig {
     /// and learner) or a number. Default: `"auto"`.
     pub threads: Threads,
     /// What happens to running answers when new weights arrive: `keep` (they go on with the new weights on the cache they
-    /// have) or `drain` (they finish with the old ones, and nothing starts meanwhile). Default: `keep`.
+    /// have), `recompute` (they go on with the new weights on a cache that is computed again from their tokens, which keep
+    /// their log-probs and versions; the longer the answers the longer the pause) or `drain` (they finish with the old ones, and
+    /// nothing starts meanwhile). Default: `keep`.
     pub on_swap: OnSwap,
+    /// Where `replay.max_staleness` is above 0, after so many finished groups one whose tokens are all of the loaded weights is
+    /// scored again with these by libtorch, on a thread of its own: the `logprob_probe` metrics, which say how far sampler and
+    /// learner are apart where no trained token does (without staleness all of them do). 0: never. Default: 256.
+    pub probe_every: u64,
     /// Texts that end an answer, as the token does that ends a sequence: with the token that completes one of them, which is
     /// still trained; the verifier sees the text before it. Special tokens are no text. Default: none.
     pub stop: Vec<String>,
@@ -77,6 +84,7 @@ impl Default for GeneratorConfig {
             kernel_weights: WeightFormat::Float32,
             threads: Threads::AUTO,
             on_swap: OnSwap::Keep,
+            probe_every: 256,
             stop: Vec::new(),
         }
     }

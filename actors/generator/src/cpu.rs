@@ -13,7 +13,7 @@ use counterpoint_policy::{Kind, ModelConfig, Tensor};
 use counterpoint_rollout::{GroupId, PolicyVersion};
 
 use crate::backend::{Draw, PREFILL_TOKENS};
-use crate::schedule::{Admission, Head};
+use crate::schedule::{Admission, Head, Resumed};
 use crate::{Drawn, EngineOptions, GeneratorError};
 
 pub(crate) struct CpuBackend {
@@ -31,6 +31,8 @@ struct Table {
     blocks: Vec<u32>,
     /// Tokens whose keys and values are there.
     length: usize,
+    /// The group whose prompt it begins with, and the weights of the prompt's keys and values.
+    prompt_of: Option<(GroupId, PolicyVersion)>,
 }
 
 struct Prompt {
@@ -123,7 +125,9 @@ impl CpuBackend {
         let heads = &heads[..self.heads_with_room(heads)];
         for Head { group, prompt, .. } in heads {
             if !self.prompts.iter().any(|known| known.group == *group) {
-                let table = Table { blocks: Vec::with_capacity(prompt.len().div_ceil(BLOCK)), length: 0 };
+                let blocks = Vec::with_capacity(prompt.len().div_ceil(BLOCK));
+                // Loading weights forgets the prompts, so that all of one are of these.
+                let table = Table { blocks, length: 0, prompt_of: Some((*group, self.version)) };
                 self.prompts.push(Prompt { group: *group, table, logits: Vec::new() });
             }
         }
@@ -175,23 +179,36 @@ impl CpuBackend {
         }
     }
 
-    pub(crate) fn may_rebuild(&mut self, tokens: usize) -> bool {
+    /// As if none of them could share a prompt.
+    pub(crate) fn may_rebuild(&mut self, lengths: &[usize]) -> bool {
         let running = self.slots.iter().filter(|table| table.length > 0).count();
-        // With a block more for each that runs it is not suspended again at once.
-        let wanted = tokens.div_ceil(BLOCK) + 1 + running;
+        // With a block more for each that runs none is suspended again at once.
+        let wanted = lengths.iter().map(|tokens| tokens.div_ceil(BLOCK) + 1).sum::<usize>() + running;
         while self.blocks.available() < wanted {
-            let Some(mut prompt) = self.prompts.pop() else { return running == 0 };
+            let Some(mut prompt) = self.prompts.pop() else { return running == 0 && lengths.len() == 1 };
             prompt.table.give_back(&mut self.blocks);
         }
         true
     }
 
-    pub(crate) fn rebuild(&mut self, slot: usize, tokens: &[u32]) -> Result<(), GeneratorError> {
-        let mut table = Table::default();
+    pub(crate) fn rebuild(&mut self, sequence: &Resumed) -> Result<(), GeneratorError> {
+        let &Resumed { slot, group, prompt, ref tokens } = sequence;
+        self.decoder.set_threads(threads())?;
+        let prompt_of = Some((group, self.version));
+        let mut table = Table { prompt_of, ..Table::default() };
+        // A sibling's prompt is of the same tokens and weights, so its full blocks have the same bits.
+        let full = prompt.min(tokens.len()) / BLOCK;
+        if let Some(sibling) = self.slots.iter().find(|sibling| sibling.prompt_of == prompt_of) {
+            table.blocks.extend_from_slice(&sibling.blocks[..full]);
+            table.blocks.iter().for_each(|&block| self.blocks.share(block));
+        }
+        let shared = table.blocks.len() * BLOCK;
         table.reserve(tokens.len(), &mut self.blocks)?;
-        let row = |(position, &token): (usize, &u32)| Row { token, position, blocks: &table.blocks };
-        let rows: Vec<Row<'_>> = tokens.iter().enumerate().map(row).collect();
-        self.decoder.run(&rows, &[], &mut self.blocks)?;
+        let row = |position: usize| Row { token: tokens[position], position, blocks: &table.blocks };
+        let rows: Vec<Row<'_>> = (shared..tokens.len()).map(row).collect();
+        if !rows.is_empty() {
+            self.decoder.run(&rows, &[], &mut self.blocks)?;
+        }
         table.length = tokens.len();
         self.replace(slot, table);
         Ok(())
@@ -292,7 +309,7 @@ impl Table {
     /// The same sequence once more, to be continued on its own.
     fn fork(&self, blocks: &mut Blocks) -> Result<Self, GeneratorError> {
         let full = self.length / BLOCK;
-        let mut fork = Self { blocks: self.blocks[..full].to_vec(), length: self.length };
+        let mut fork = Self { blocks: self.blocks[..full].to_vec(), length: self.length, prompt_of: self.prompt_of };
         self.blocks[..full].iter().for_each(|&block| blocks.share(block));
         if full < self.blocks.len() {
             fork.blocks.push(blocks.copy(self.blocks[full]).ok_or(GeneratorError::Cache)?);
@@ -302,7 +319,7 @@ impl Table {
 
     fn give_back(&mut self, blocks: &mut Blocks) {
         self.blocks.drain(..).for_each(|block| blocks.give_back(block));
-        self.length = 0;
+        (self.length, self.prompt_of) = (0, None);
     }
 }
 

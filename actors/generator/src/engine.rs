@@ -25,6 +25,8 @@ pub struct Engine {
     options: EngineOptions,
     snapshot: Arc<Snapshot>,
     pending: Option<Pending>,
+    /// Whether sequences wait for their cache of the new weights ([`OnSwap::Recompute`]).
+    recomputing: bool,
     /// Time that running sequences stood still for new weights, since somebody asked.
     pause: Duration,
     backend: Backend,
@@ -39,6 +41,17 @@ pub struct Engine {
 struct Pending {
     snapshot: Arc<Snapshot>,
     ready: Ready,
+}
+
+/// How far suspended sequences have come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Resumption {
+    /// None is left.
+    Complete,
+    /// The rest has its turn in the next step.
+    NextStep,
+    /// The rest waits for memory.
+    LacksRoom,
 }
 
 /// How waiting weights are made ready for use.
@@ -67,6 +80,7 @@ impl Engine {
             options,
             snapshot,
             pending: None,
+            recomputing: false,
             pause: Duration::ZERO,
             backend,
             schedule,
@@ -104,7 +118,7 @@ impl Engine {
         self.events.clear();
     }
 
-    /// Takes new weights: at once with [`OnSwap::Keep`], else when the running sequences have finished, and newer weights
+    /// Takes new weights: at once, or with [`OnSwap::Drain`] when the running sequences have finished, and newer weights
     /// replace those that still wait. [`Self::version`] tells what is loaded.
     pub fn load(&mut self, snapshot: Arc<Snapshot>) -> Result<(), GeneratorError> {
         let watch = Stopwatch::start();
@@ -152,6 +166,11 @@ impl Engine {
         };
         if swapped && let Some(pending) = self.pending.take() {
             self.snapshot = pending.snapshot;
+            if self.options.on_swap == OnSwap::Recompute {
+                self.schedule.suspend_all();
+                self.compact()?;
+                self.recomputing = self.schedule.running() > 0;
+            }
         }
         Ok(())
     }
@@ -171,14 +190,20 @@ impl Engine {
         self.snapshot.version()
     }
 
+    /// The loaded weights themselves, where the model runs.
+    pub(crate) fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
     /// How it samples.
     pub fn options(&self) -> &EngineOptions {
         &self.options
     }
 
-    /// Whether new weights wait: to be ready, or for running sequences to finish ([`OnSwap::Drain`]).
+    /// Whether new weights wait: to be ready, or for running sequences to finish ([`OnSwap::Drain`]); or sequences for their
+    /// cache of these weights ([`OnSwap::Recompute`]).
     pub fn swapping(&self) -> bool {
-        self.pending.is_some()
+        self.pending.is_some() || self.recomputing
     }
 
     /// Groups submitted that are neither finished nor dropped.
@@ -198,21 +223,24 @@ impl Engine {
 
     /// Whether a step would do nothing: no sequence runs, and none may start with the loaded weights.
     pub fn is_idle(&self) -> bool {
-        self.events.is_empty() && self.pending.is_none() && !self.needs_present_weights()
+        self.events.is_empty() && !self.swapping() && !self.needs_present_weights()
     }
 
     /// One decode step: see the module.
     pub fn step(&mut self) -> Result<Vec<Event>, GeneratorError> {
         let _inference = tch::no_grad_guard();
         let watch = self.options.max_time.map(|_| Stopwatch::start());
-        if self.pending.is_some() {
+        let mut chunk = self.options.prefill_chunk;
+        if self.swapping() {
             let watch = Stopwatch::start();
             self.swap_if_due()?;
+            // Before the decoding, so that something goes on however often new weights come.
+            self.recomputing = self.recomputing && self.resume(&mut chunk)? == Resumption::NextStep;
             self.pause += watch.elapsed();
         }
         self.decode()?;
-        if self.pending.is_none() || self.options.on_swap == OnSwap::Keep {
-            self.admit()?;
+        if self.pending.is_none() || self.options.on_swap != OnSwap::Drain {
+            self.admit(chunk)?;
         }
         if let Some(watch) = watch {
             self.schedule.pass(watch.elapsed());
@@ -244,24 +272,31 @@ impl Engine {
         Ok(active)
     }
 
-    /// Lets suspended sequences go on, the oldest first. False if some must still wait.
-    fn resume(&mut self) -> Result<bool, GeneratorError> {
-        while let Some(tokens) = self.schedule.suspended_tokens() {
-            if !self.backend.may_rebuild(tokens) {
-                return Ok(false);
+    /// Lets suspended sequences go on, the oldest first, for which their cache is computed again: of at most `chunk` tokens,
+    /// what is left of the step's, or of one sequence that is longer than a whole step's.
+    fn resume(&mut self, chunk: &mut usize) -> Result<Resumption, GeneratorError> {
+        let (mut resumed, mut lengths) = (Vec::new(), Vec::new());
+        let outcome = loop {
+            let Some(tokens) = self.schedule.suspended_tokens() else { break Resumption::Complete };
+            if tokens > *chunk && *chunk < self.options.prefill_chunk {
+                break Resumption::NextStep;
             }
-            if let Some((slot, tokens)) = self.schedule.resume() {
-                self.backend.rebuild(slot, &tokens)?;
+            lengths.push(tokens);
+            if !self.backend.may_rebuild(&lengths) {
+                break Resumption::LacksRoom;
             }
-        }
-        Ok(true)
+            *chunk = chunk.saturating_sub(tokens);
+            resumed.extend(self.schedule.resume());
+        };
+        self.backend.rebuild(&resumed)?;
+        Ok(outcome)
     }
 
-    fn admit(&mut self) -> Result<(), GeneratorError> {
+    fn admit(&mut self, mut chunk: usize) -> Result<(), GeneratorError> {
         let version = self.version();
         // The slots stay where they are, but not the memory of sequences that have ended.
         self.schedule.gaps().for_each(|slot| self.backend.release(slot));
-        if !self.resume()? {
+        if self.resume(&mut chunk)? != Resumption::Complete || chunk == 0 {
             return Ok(());
         }
         let heads: Vec<Head<'_>> = self.schedule.heads(version);
@@ -269,7 +304,7 @@ impl Engine {
             return Ok(());
         }
         // With nobody to be stalled there is nothing to be gained by chunks.
-        let most = if self.schedule.running() == 0 { usize::MAX } else { self.options.prefill_chunk };
+        let most = if self.schedule.running() == 0 { usize::MAX } else { chunk };
         let ready = self.backend.prefill(&heads, most)?;
         let admissions = self.schedule.admit(version, ready, self.backend.room_for_answers());
         if admissions.is_empty() {

@@ -21,6 +21,7 @@ mod eval_stats;
 mod evaluator;
 mod filter;
 mod kv;
+mod probe;
 mod request;
 mod sample;
 mod sample_all;

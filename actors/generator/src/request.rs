@@ -96,6 +96,9 @@ pub enum OnSwap {
     /// They go on with the new weights, on the cache that they have; each token's version is recorded.
     #[default]
     Keep,
+    /// They go on with the new weights, on a cache that is computed again from their tokens with these weights; what they have
+    /// keeps its log-probs and versions.
+    Recompute,
     /// They finish with the old weights, nothing starts meanwhile, then the weights are swapped.
     Drain,
 }
@@ -111,7 +114,8 @@ pub struct EngineOptions {
     pub max_new_tokens: usize,
     /// An answer that the engine has worked on for so long is cut off at the next step, `Length` as the reason; `None`: never.
     pub max_time: Option<Duration>,
-    /// While answers run, a step takes at most about so many tokens of prompts, at least one.
+    /// While answers run, a step takes at most about so many tokens of prompts, and of sequences whose cache is computed again,
+    /// at least one.
     pub prefill_chunk: usize,
     /// With the kernels, memory for keys and values, in bytes; `None`: what the slots come to need.
     pub kv_bytes: Option<u64>,

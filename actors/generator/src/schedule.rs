@@ -29,7 +29,7 @@ pub(crate) struct Schedule {
     waiting: VecDeque<Waiting>,
     /// None where a sequence ended and no other has taken its place yet.
     slots: Vec<Option<Sequence>>,
-    /// Sequences that gave their slots up for lack of memory, the oldest first.
+    /// Sequences that gave their slots up, for lack of memory or for new weights, the oldest first.
     suspended: VecDeque<Sequence>,
     /// Sequences that got a slot so far.
     admitted: u64,
@@ -75,6 +75,17 @@ pub(crate) struct Head<'a> {
     pub(crate) prompt: &'a [u32],
     /// How many.
     pub(crate) answers: usize,
+}
+
+/// A suspended sequence that got a slot again.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Resumed {
+    pub(crate) slot: usize,
+    pub(crate) group: GroupId,
+    /// How many of the tokens are the prompt's.
+    pub(crate) prompt: usize,
+    /// What its cache must have: all tokens but the newest, which the next step feeds.
+    pub(crate) tokens: Vec<u32>,
 }
 
 /// Samples of one group that got slots.
@@ -188,24 +199,30 @@ impl Schedule {
         Some(slot)
     }
 
+    /// Takes the slots from all sequences.
+    pub(crate) fn suspend_all(&mut self) {
+        self.suspended.extend(self.slots.drain(..).flatten());
+        self.suspended.make_contiguous().sort_by_key(|sequence| sequence.order);
+    }
+
     /// How many tokens of the oldest suspended sequence a cache must have before it goes on.
     pub(crate) fn suspended_tokens(&self) -> Option<usize> {
         let sequence = self.suspended.front()?;
         Some(self.prompt(sequence.group).len() + sequence.drawn - 1)
     }
 
-    /// Gives a slot to the oldest suspended sequence; the slot, and the tokens that its cache must have.
-    pub(crate) fn resume(&mut self) -> Option<(usize, Vec<u32>)> {
+    /// Gives a slot to the oldest suspended sequence.
+    pub(crate) fn resume(&mut self) -> Option<Resumed> {
         let slot = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
         let sequence = self.suspended.pop_front()?;
+        let (group, prompt) = (sequence.group, self.prompt(sequence.group).len());
         if slot == self.slots.len() {
             self.slots.push(None);
         }
         self.slots[slot] = Some(sequence);
         let mut tokens: Vec<u32> = self.seen(slot).collect();
-        // The newest is what the next step feeds.
         tokens.pop();
-        Some((slot, tokens))
+        Some(Resumed { slot, group, prompt, tokens })
     }
 
     /// Groups that are neither finished nor cancelled.

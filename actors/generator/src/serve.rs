@@ -8,6 +8,7 @@ use counterpoint_rollout::contract::GeneratorEvent;
 use counterpoint_rollout::{DropReason, GeneratorId, Group, GroupId, Lease, Purpose, Reply, telemetry};
 use crossbeam::channel::{Receiver, TryRecvError};
 
+use crate::probe::Probe;
 use crate::{Engine, Event, GeneratorError, Noise, Request, Sampled};
 
 /// Looked at between two decode steps.
@@ -33,6 +34,7 @@ pub(crate) struct Server<R> {
     pub(crate) frozen: bool,
     /// Of loads whose weights are not in use yet.
     pub(crate) loads: Vec<Reply<Loaded>>,
+    pub(crate) probe: Option<Probe>,
 }
 
 impl<R: Fn(Vec<GeneratorEvent>)> Server<R> {
@@ -137,7 +139,11 @@ impl<R: Fn(Vec<GeneratorEvent>)> Server<R> {
                 self.leases.remove(&group);
                 GeneratorEvent::Dropped { group, reason }
             }
-            Event::Finished(Sampled { group, prompt_tokens, completions, start_version }) => {
+            Event::Finished(sampled) => {
+                if let Some(probe) = &mut self.probe {
+                    probe.finished(&self.engine, &sampled);
+                }
+                let Sampled { group, prompt_tokens, completions, start_version } = sampled;
                 let lease = self.leases.remove(&group)?;
                 let group = Group { lease, prompt_tokens, completions, start_version, generator: self.id };
                 GeneratorEvent::Generated(group.into())

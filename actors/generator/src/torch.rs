@@ -7,7 +7,7 @@ use counterpoint_rollout::{GroupId, PolicyVersion};
 
 use crate::backend::{Draw, PREFILL_TOKENS};
 use crate::kv::{KvStore, Prefix};
-use crate::schedule::{Admission, Head};
+use crate::schedule::{Admission, Head, Resumed};
 use crate::{Drawn, GeneratorError};
 
 pub(crate) struct TorchBackend {
@@ -60,7 +60,8 @@ impl TorchBackend {
         let mut ready = heads.iter().take_while(|head| self.holds(head.group)).count();
         let mut left = most;
         while ready < heads.len() && left > 0 {
-            let count = prompts_of_one_pass(&heads[ready..], left.min(PREFILL_TOKENS));
+            let lengths = heads[ready..].iter().map(|head| head.prompt.len());
+            let count = sequences_of_one_pass(lengths, left.min(PREFILL_TOKENS));
             let pass = &heads[ready..ready + count];
             self.run(pass)?;
             left = left.saturating_sub(pass.iter().map(|head| head.prompt.len()).sum());
@@ -75,24 +76,44 @@ impl TorchBackend {
 
     /// Runs the prompts in one padded pass.
     fn run(&mut self, heads: &[Head<'_>]) -> Result<(), GeneratorError> {
-        let (rows, columns) = (heads.len(), heads.iter().map(|head| head.prompt.len()).max().unwrap_or(0));
-        let mut padded = vec![0i64; rows * columns];
-        for (row, head) in padded.chunks_mut(columns).zip(heads) {
-            row.iter_mut().zip(head.prompt).for_each(|(place, &token)| *place = i64::from(token));
-        }
-        let lengths: Vec<i64> = heads.iter().map(|head| head.prompt.len() as i64).collect();
-        let last: Vec<i64> = (0i64..).zip(&lengths).map(|(row, length)| row * columns as i64 + length - 1).collect();
+        let prompts: Vec<&[u32]> = heads.iter().map(|head| head.prompt).collect();
+        let (hidden, prefix) = self.pass(&prompts)?;
+        let columns = hidden.size()[1];
+        let last: Vec<i64> = (0i64..).zip(&prompts).map(|(row, p)| row * columns + p.len() as i64 - 1).collect();
+        // (B, S, hidden) -> (B, hidden): the last token of each prompt
+        let hidden = hidden.f_flatten(0, 1)?.f_index_select(0, &to_device(&last, &self.snapshot)?)?;
+        let logits = self.transformer.logits(self.snapshot.weights(), &hidden)?;
+        self.prompts.push(Prompts { groups: heads.iter().map(|head| head.group).collect(), prefix, logits });
+        Ok(())
+    }
 
+    /// Runs sequences in one padded pass: the residual stream (B, S, hidden), and their cache.
+    fn pass(&self, sequences: &[&[u32]]) -> Result<(Tensor, Prefix), GeneratorError> {
+        let (rows, columns) = (sequences.len(), sequences.iter().map(|tokens| tokens.len()).max().unwrap_or(0));
+        let mut padded = vec![0i64; rows * columns];
+        for (row, tokens) in padded.chunks_mut(columns).zip(sequences) {
+            row.iter_mut().zip(*tokens).for_each(|(place, &token)| *place = i64::from(token));
+        }
+        let lengths: Vec<i64> = sequences.iter().map(|tokens| tokens.len() as i64).collect();
         let (rows, columns) = (rows as i64, columns as i64);
         let (version, weights) = (self.snapshot.version(), self.snapshot.weights());
         let tokens = to_device(&padded, &self.snapshot)?.f_view([rows, columns])?;
         let positions = Tensor::f_arange(columns, (Kind::Int64, tokens.device()))?.f_expand([rows, columns], false)?;
         let forward = |attend: &mut dyn Attend| self.transformer.hidden(weights, &tokens, &positions, attend);
-        let (hidden, prefix) = self.store.prefill(lengths, version, forward)?;
-        // (B, S, hidden) -> (B, hidden): the last token of each prompt
-        let hidden = hidden.f_flatten(0, 1)?.f_index_select(0, &to_device(&last, &self.snapshot)?)?;
-        let logits = self.transformer.logits(weights, &hidden)?;
-        self.prompts.push(Prompts { groups: heads.iter().map(|head| head.group).collect(), prefix, logits });
+        Ok(self.store.prefill(lengths, version, forward)?)
+    }
+
+    /// In padded passes, a prompt once for each of its answers: the pass of a batch costs little more for its rows.
+    pub(crate) fn rebuild(&mut self, resumed: &[Resumed]) -> Result<(), GeneratorError> {
+        let mut left = resumed;
+        while !left.is_empty() {
+            let lengths = left.iter().map(|sequence| sequence.tokens.len());
+            let (pass, rest) = left.split_at(sequences_of_one_pass(lengths, PREFILL_TOKENS));
+            let (_, cache) = self.pass(&pass.iter().map(|sequence| &sequence.tokens[..]).collect::<Vec<_>>())?;
+            let places: Vec<(usize, usize)> = pass.iter().enumerate().map(|(row, s)| (row, s.slot)).collect();
+            self.store.attach(&cache, self.snapshot.version(), &places)?;
+            left = rest;
+        }
         Ok(())
     }
 
@@ -140,14 +161,14 @@ impl Prompts {
     }
 }
 
-/// How many of these prompts, at least one, fit into a padded pass of so many tokens.
-fn prompts_of_one_pass(heads: &[Head<'_>], tokens: usize) -> usize {
+/// How many sequences of these lengths, at least one, fit into a padded pass of so many tokens.
+fn sequences_of_one_pass(lengths: impl Iterator<Item = usize>, tokens: usize) -> usize {
     let mut longest = 0;
-    let fits = |(index, head): &(usize, &Head<'_>)| {
-        longest = head.prompt.len().max(longest);
+    let fits = |&(index, length): &(usize, usize)| {
+        longest = length.max(longest);
         (index + 1) * longest <= tokens
     };
-    heads.iter().enumerate().take_while(fits).count().max(1)
+    lengths.enumerate().take_while(fits).count().max(1)
 }
 
 fn to_device(values: &[i64], snapshot: &Snapshot) -> Result<Tensor, GeneratorError> {

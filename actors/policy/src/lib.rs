@@ -50,7 +50,7 @@ pub use error::{PolicyError, plain};
 pub use layout::{Entry, Layout, Part};
 pub use lora::{Adapted, LoraConfig, LoraLayout, Publish, Target, TargetModules};
 pub use parameters::{Parameters, Stretch};
-pub use score::{ScoredCompletion, Scorer};
+pub use score::{ScoredCompletion, Scorer, sequence_logprobs};
 pub use segment_attention::SegmentAttention;
 pub use stream::StreamDecoder;
 pub use tch::{Device, Kind, Tensor};

@@ -24,7 +24,6 @@ pub struct Scorer {
     tokenizer: Tokenizer,
     config: ModelConfig,
     weights: Weights,
-    device: Device,
 }
 
 /// The tokens of a completion, each with its log-probability given all before it.
@@ -47,7 +46,7 @@ impl Scorer {
         let tokenizer = Tokenizer::with_options(dir, chat)?;
         let (config, flat) = checkpoint::load(dir, kind, device)?;
         let weights = Weights::view(&config, &crate::Layout::new(&config), &flat)?;
-        Ok(Self { tokenizer, config, weights, device })
+        Ok(Self { tokenizer, config, weights })
     }
 
     /// The model's shape.
@@ -67,7 +66,7 @@ impl Scorer {
         if ids.len() < 2 {
             return Ok(Vec::new());
         }
-        tch::no_grad(|| self.forward(ids))
+        sequence_logprobs(&self.config, &self.weights, ids, 1, 1.0)
     }
 
     /// Scores the completion's tokens behind the prompt. The completion is encoded on its own, as a sampler would have
@@ -103,24 +102,35 @@ impl Scorer {
             }
         }
     }
+}
 
-    fn forward(&self, ids: &[u32]) -> Result<Vec<f32>, PolicyError> {
-        let ids: Vec<i64> = ids.iter().copied().map(i64::from).collect();
-        let predicted = ids.len() as i64 - 1;
-        let tokens = Tensor::f_from_slice(&ids)?.f_to_device(self.device)?;
+/// The log-probability of each token from number `first` on (at least 1), given those before it: one causal pass of libtorch's,
+/// logits divided by `temperature`. The tokens must be of the vocabulary and no more than the model has positions.
+pub fn sequence_logprobs(
+    config: &ModelConfig,
+    weights: &Weights,
+    ids: &[u32],
+    first: usize,
+    temperature: f64,
+) -> Result<Vec<f32>, PolicyError> {
+    tch::no_grad(|| {
+        let device = weights.head().device();
+        let (first, predicted) = (first.max(1) as i64 - 1, ids.len() as i64 - 1);
+        let tokens =
+            Tensor::f_from_slice(&ids.iter().copied().map(i64::from).collect::<Vec<_>>())?.f_to_device(device)?;
         // (S), (S) -> (1, S): the last token predicts nothing that is asked for
         let input = tokens.f_narrow(0, 0, predicted)?.f_unsqueeze(0)?;
-        let positions = Tensor::f_arange(predicted, (Kind::Int64, self.device))?.f_unsqueeze(0)?;
+        let positions = Tensor::f_arange(predicted, (Kind::Int64, device))?.f_unsqueeze(0)?;
         // Rotary tables for this length only: next to nothing beside the pass, where those for 2^17 positions are not.
-        let transformer = Transformer::new(&self.config, predicted, self.device)?;
-        let hidden = transformer.hidden(&self.weights, &input, &positions, &mut CausalAttention)?.f_squeeze_dim(0)?;
+        let transformer = Transformer::new(config, predicted, device)?;
+        let hidden = transformer.hidden(weights, &input, &positions, &mut CausalAttention)?.f_squeeze_dim(0)?;
         let mut logprobs = Vec::with_capacity(ids.len());
-        for start in (0..predicted).step_by(LOGIT_ROWS as usize) {
+        for start in (first..predicted).step_by(LOGIT_ROWS as usize) {
             let rows = LOGIT_ROWS.min(predicted - start);
-            let logits = transformer.logits(&self.weights, &hidden.f_narrow(0, start, rows)?)?;
-            let of_rows = token_logprobs(&logits, &tokens.f_narrow(0, start + 1, rows)?, 1.0)?;
+            let logits = transformer.logits(weights, &hidden.f_narrow(0, start, rows)?)?;
+            let of_rows = token_logprobs(&logits, &tokens.f_narrow(0, start + 1, rows)?, temperature)?;
             logprobs.extend(Vec::<f32>::try_from(of_rows.f_to_device(Device::Cpu)?)?);
         }
         Ok(logprobs)
-    }
+    })
 }

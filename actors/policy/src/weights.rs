@@ -247,6 +247,11 @@ impl Snapshot {
         &self.flat
     }
 
+    /// The adapter beside the model and its values, unless they are folded in. Read only: see the safety note.
+    pub fn adapter(&self) -> Option<(&Adapted, &Tensor)> {
+        self.adapter.as_ref().map(|(adapted, values)| (adapted, values))
+    }
+
     /// The size of what is new in it: of the whole model, or of an adapter beside it.
     pub fn bytes(&self) -> u64 {
         let new = self.adapter.as_ref().map_or(&self.flat, |(_, values)| values);

@@ -71,9 +71,15 @@ table! {
     SYNC_BYTES = "weight_sync_bytes_total", Kind::Counter, "Bytes of weights pushed to generators.";
     SYNC_PAUSE = "weight_sync_pause_seconds", Kind::Histogram(SECONDS), "Time a generator's decode loop stood still for a swap of weights.";
     SYNCS = "weight_sync_total", Kind::Counter, "Weight synchronisations by outcome.";
+    WEIGHT_FILES = "weight_directory_total", Kind::Counter, "Publications of weights to weight_sync.directory by outcome: complete, failed (an attempt, or its deadline), skipped (newer ones came first).";
+    WEIGHT_FILES_BYTES = "weight_directory_bytes_total", Kind::Counter, "Bytes of weights written to weight_sync.directory.";
+    WEIGHT_FILES_SECONDS = "weight_directory_seconds", Kind::Histogram(SECONDS), "Time to write one publication to weight_sync.directory.";
     MISMATCH_MEAN = "logprob_mismatch_mean", Kind::Gauge, "Mean absolute log-prob difference of sampler and learner at equal versions, last step that had such tokens.";
     MISMATCH_MAX = "logprob_mismatch_max", Kind::Gauge, "Largest absolute log-prob difference of sampler and learner at equal versions, last step that had such tokens.";
     MISMATCH_TOKENS = "logprob_mismatch_tokens_total", Kind::Counter, "Tokens on which the mismatch was measured.";
+    PROBE_MEAN = "logprob_probe_mean", Kind::Gauge, "Mean absolute log-prob difference of sampler and libtorch's pass over whole sequences with the same weights, last probe (generator.probe_every).";
+    PROBE_MAX = "logprob_probe_max", Kind::Gauge, "Largest absolute log-prob difference of sampler and libtorch's pass over whole sequences with the same weights, last probe.";
+    PROBE_TOKENS = "logprob_probe_tokens_total", Kind::Counter, "Tokens of probes.";
     DRIFT_MEAN = "logprob_drift_mean", Kind::Gauge, "Mean absolute log-prob difference of sampler and learner on tokens of older versions, last step that had such tokens.";
     DRIFT_MAX = "logprob_drift_max", Kind::Gauge, "Largest absolute log-prob difference of sampler and learner on tokens of older versions, last step that had such tokens.";
     RATIO_MEAN = "ratio_mean", Kind::Gauge, "Mean likelihood ratio of the last step.";
@@ -210,9 +216,34 @@ pub fn weights_synced(outcome: &'static str, bytes: u64, took: Duration) {
     histogram!(SYNC_SECONDS).record(seconds(took));
 }
 
+/// Published weights lie whole in the directory for other processes.
+pub fn weight_files_written(version: crate::PolicyVersion, bytes: u64, took: Duration) {
+    counter!(WEIGHT_FILES, "outcome" => "complete").increment(1);
+    counter!(WEIGHT_FILES_BYTES).increment(bytes);
+    histogram!(WEIGHT_FILES_SECONDS).record(seconds(took));
+    policy_version("weight-directory", version);
+}
+
+/// An attempt to write published weights failed, or took longer than it may.
+pub fn weight_files_failed() {
+    counter!(WEIGHT_FILES, "outcome" => "failed").increment(1);
+}
+
+/// Published weights were replaced by newer ones before the directory got them.
+pub fn weight_files_skipped() {
+    counter!(WEIGHT_FILES, "outcome" => "skipped").increment(1);
+}
+
 /// A generator swapped its weights between two decode steps.
 pub fn weights_swapped(pause: Duration) {
     histogram!(SYNC_PAUSE).record(seconds(pause));
+}
+
+/// A finished group was scored again with the weights that sampled it: mean and largest difference, and of how many tokens.
+pub fn mismatch_probed(mean: f64, max: f64, tokens: u64) {
+    gauge!(PROBE_MEAN).set(mean);
+    gauge!(PROBE_MAX).set(max);
+    counter!(PROBE_TOKENS).increment(tokens);
 }
 
 /// An optimiser step is done.

@@ -1,9 +1,12 @@
-//! The actor with stub generators, on a paused clock.
+//! The actor with stub receivers, on a paused clock; and with a thread that writes, on a running one.
 
-use counterpoint_policy::{Device, Kind, Layout, ModelConfig, Tensor};
+use std::sync::mpsc as threads;
+
+use counterpoint_policy::{Device, Kind, Layout, Loaded, ModelConfig, Tensor};
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::Writer;
 
 const G: GeneratorId = GeneratorId(0);
 
@@ -47,9 +50,13 @@ struct World {
 }
 
 async fn world() -> World {
+    world_with(None).await
+}
+
+async fn world_with(directory: Option<Box<dyn Transport>>) -> World {
     let (conductor, failures) = probe().await;
     let (generator, loads) = probe().await;
-    let args = WeightSyncArgs { deadline: Duration::from_secs(10), conductor: conductor.get_derived() };
+    let args = WeightSyncArgs { deadline: Duration::from_secs(10), conductor: conductor.get_derived(), directory };
     let (sync, _) = Actor::spawn(None, WeightSyncActor, args).await.unwrap();
     let up = WeightSyncMsg::GeneratorUp { id: G, mailbox: generator.get_derived(), version: PolicyVersion(0) };
     sync.cast(up).unwrap();
@@ -157,4 +164,127 @@ async fn the_same_weights_sent_to_two_lives_of_a_generator_are_two_loads() {
     assert!(loads.try_recv().is_err(), "the present life still owes its load");
     answer(load, 1);
     assert_eq!(loads.recv().await.unwrap().snapshot.version(), PolicyVersion(2));
+}
+
+/// A directory whose deliveries a test takes and answers.
+#[derive(Debug)]
+struct Disk(mpsc::UnboundedSender<Delivery>);
+
+impl Transport for Disk {
+    fn deliver(&self, delivery: Delivery) -> bool {
+        self.0.send(delivery).is_ok()
+    }
+}
+
+async fn world_with_disk() -> (World, mpsc::UnboundedReceiver<Delivery>) {
+    let (disk, deliveries) = mpsc::unbounded_channel();
+    (world_with(Some(Box::new(Disk(disk)))).await, deliveries)
+}
+
+fn disk_full(delivery: Delivery) {
+    delivery.reply.send(Err(TransportError::io("weights")(std::io::ErrorKind::StorageFull.into())));
+}
+
+fn written(delivery: Delivery) {
+    let version = delivery.snapshot.version();
+    delivery.reply.send(Ok(Delivered { version, bytes: 1 }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_directory_is_tried_three_times_with_the_newest_and_never_ends_the_run() {
+    let (mut w, mut disk) = world_with_disk().await;
+    w.sync.cast(WeightSyncMsg::Publish(snapshot(1))).unwrap();
+    answer(w.loads.recv().await.unwrap(), 1);
+    let begun = Instant::now();
+    disk_full(disk.recv().await.unwrap());
+    w.sync.cast(WeightSyncMsg::Publish(snapshot(2))).unwrap();
+    answer(w.loads.recv().await.unwrap(), 2);
+    for (after, rests) in [(1, true), (3, false)] {
+        let attempt = disk.recv().await.unwrap();
+        assert_eq!((attempt.snapshot.version(), begun.elapsed().as_secs()), (PolicyVersion(2), after), "{rests}");
+        disk_full(attempt);
+    }
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(disk.try_recv().is_err(), "weights 2 are given up");
+    w.sync.cast(WeightSyncMsg::Publish(snapshot(3))).unwrap();
+    answer(w.loads.recv().await.unwrap(), 3);
+    let next = disk.recv().await.unwrap();
+    assert_eq!(next.snapshot.version(), PolicyVersion(3));
+    written(next);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(disk.try_recv().is_err() && w.failures.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_misses_its_deadline_gets_the_newest_when_it_is_done() {
+    let (mut w, mut disk) = world_with_disk().await;
+    w.sync.cast(WeightSyncMsg::Publish(snapshot(1))).unwrap();
+    answer(w.loads.recv().await.unwrap(), 1);
+    let slow = disk.recv().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for version in 2..=4 {
+        w.sync.cast(WeightSyncMsg::Publish(snapshot(version))).unwrap();
+        answer(w.loads.recv().await.unwrap(), version);
+    }
+    assert!(disk.try_recv().is_err(), "one at a time");
+    written(slow);
+    assert_eq!(disk.recv().await.unwrap().snapshot.version(), PolicyVersion(4));
+    assert!(w.failures.try_recv().is_err(), "the run is not its affair");
+}
+
+#[tokio::test]
+async fn a_slow_disk_keeps_no_generator_waiting_and_skips_to_the_newest() {
+    let (begun, mut begins) = mpsc::unbounded_channel();
+    let (go_on, gate) = threads::channel::<()>();
+    let writer = Writer::start(move |snapshot| {
+        begun.send(snapshot.version().0).unwrap();
+        gate.recv().unwrap();
+        Ok(Delivered { version: snapshot.version(), bytes: 1 })
+    });
+    let mut w = world_with(Some(Box::new(writer.unwrap()))).await;
+    for version in 1..=5 {
+        w.sync.cast(WeightSyncMsg::Publish(snapshot(version))).unwrap();
+        answer(w.loads.recv().await.unwrap(), version);
+    }
+    assert_eq!(begins.recv().await, Some(1), "and it is at it still");
+    go_on.send(()).unwrap();
+    assert_eq!(begins.recv().await, Some(5));
+    go_on.send(()).unwrap();
+    w.sync.stop_and_wait(None, None).await.unwrap();
+    assert!(begins.recv().await.is_none(), "the thread has ended");
+}
+
+#[tokio::test]
+async fn a_stopping_run_waits_for_its_last_weights() {
+    let (begun, mut begins) = mpsc::unbounded_channel();
+    let (go_on, gate) = threads::channel::<()>();
+    let (done, finished) = threads::channel();
+    let writer = Writer::start(move |snapshot| {
+        begun.send(()).unwrap();
+        gate.recv().unwrap();
+        done.send(snapshot.version().0).unwrap();
+        Ok(Delivered { version: snapshot.version(), bytes: 1 })
+    });
+    let mut w = world_with(Some(Box::new(writer.unwrap()))).await;
+    for version in 1..=3 {
+        w.sync.cast(WeightSyncMsg::Publish(snapshot(version))).unwrap();
+        answer(w.loads.recv().await.unwrap(), version);
+    }
+    begins.recv().await.unwrap();
+    let sync = w.sync.clone();
+    let stopping = tokio::spawn(async move { sync.stop_and_wait(None, None).await });
+    (0..2).for_each(|_| go_on.send(()).unwrap());
+    stopping.await.unwrap().unwrap();
+    assert_eq!(finished.iter().collect::<Vec<_>>(), [1, 3]);
+}
+
+#[tokio::test]
+async fn a_panic_of_the_writer_is_an_error_like_any_other() {
+    let writer = Writer::start(|_| panic!("the disk is on fire")).unwrap();
+    let (told, heard) = tokio::sync::oneshot::channel();
+    let reply = Reply::new(|answer: Result<Result<Delivered, TransportError>, Lost>| told.send(answer).unwrap());
+    assert!(writer.deliver(Delivery { snapshot: snapshot(1), reply }));
+    let error = heard.await.unwrap().unwrap().unwrap_err().to_string();
+    assert_eq!(error, "the thread that writes weights panicked: the disk is on fire");
+    Box::new(writer).finish().await;
 }

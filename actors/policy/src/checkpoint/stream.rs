@@ -85,7 +85,8 @@ fn write_values(file: &mut File, path: &Path, tensor: &Tensor, kind: Kind) -> Re
 fn bytes_of(tensor: &Tensor) -> &[u8] {
     let length = tensor.numel() * tensor.kind().elt_size_in_bytes();
     // SAFETY: the caller's tensor is contiguous and on the CPU, so its data is `length` initialised bytes, which live as long
-    // as the borrow. Nobody writes to them meanwhile: the learner saves between two optimiser steps, on its own thread.
+    // as the borrow. Nobody writes to them meanwhile: the learner saves between two optimiser steps, on its own thread, and
+    // anybody else saves snapshots, which do not change.
     unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<u8>(), length) }
 }
 
