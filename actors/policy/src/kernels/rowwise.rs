@@ -5,14 +5,15 @@ use super::lanes::Lanes;
 use super::level::at_each_level;
 
 at_each_level! {
-    /// RMSNorm (`x · weight / √(mean(x²) + epsilon)`) of `width` floats, from `x` to `y`, which may be the same place.
-    pub(super) unsafe fn rms_norm(x: *const f32, weight: *const f32, y: *mut f32, width: usize, epsilon: f32) = norm_body
+    /// RMSNorm (`x · weight / √(mean(x²) + epsilon)`) of `width` floats, from `x` to `y`, which may be the same place. Returns
+    /// what x is multiplied by besides the weight.
+    pub(super) unsafe fn rms_norm(x: *const f32, weight: *const f32, y: *mut f32, width: usize, epsilon: f32) -> f32 = norm_body
 }
 
 /// # Safety
 /// The pointers are to `width` floats.
 #[inline(always)]
-unsafe fn norm_body<V: Lanes>(x: *const f32, weight: *const f32, y: *mut f32, width: usize, epsilon: f32) {
+unsafe fn norm_body<V: Lanes>(x: *const f32, weight: *const f32, y: *mut f32, width: usize, epsilon: f32) -> f32 {
     let whole = width - width % LINE;
     // SAFETY: the caller's; every access ends at `width` or before.
     unsafe {
@@ -32,6 +33,7 @@ unsafe fn norm_body<V: Lanes>(x: *const f32, weight: *const f32, y: *mut f32, wi
         for i in whole..width {
             *y.add(i) = *x.add(i) * scale * *weight.add(i);
         }
+        scale
     }
 }
 
