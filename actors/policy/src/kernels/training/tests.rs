@@ -9,7 +9,9 @@ use tch::{Device, Kind, Tensor};
 use super::*;
 use crate::kernels::aligned::Aligned;
 use crate::kernels::training::product::{Operand, Product, multiply};
-use crate::{Layout, Parameters, SegmentAttention, checkpoint};
+use crate::kernels::{BLOCK, Blocks, Decoder, Row};
+use crate::{Layout, Parameters, SegmentAttention, Snapshot, checkpoint};
+use counterpoint_rollout::PolicyVersion;
 
 /// Numbers around zero, a function of `seed`.
 fn numbers(seed: u64, count: usize) -> Vec<f32> {
@@ -184,6 +186,56 @@ fn hidden_states_and_gradients_are_those_of_autograd_for_every_family() {
             for (keep, threads) in [(Keep::Inputs, 2), (Keep::All, 1), (Keep::Inputs, 3)] {
                 let other = by_kernels(&config, &flat, &work, &by_normed, keep, threads);
                 assert!(got[0].equal(&other[0]) && got[1].equal(&other[1]), "{name}: {keep:?} with {threads} threads");
+            }
+        }
+    }
+}
+
+/// The logits of a sequence's tokens as the sampler computes them.
+fn sampled(config: &Arc<ModelConfig>, flat: &Tensor, tokens: &[i64]) -> Vec<Vec<f32>> {
+    let snapshot = Snapshot::new(Arc::clone(config), PolicyVersion(0), flat.copy()).unwrap();
+    let mut decoder = Decoder::new(&Arc::new(snapshot), config.max_positions, 2).unwrap();
+    let mut blocks = Blocks::new(config, tokens.len());
+    let own: Vec<u32> = (0..tokens.len().div_ceil(BLOCK)).map(|_| blocks.take().unwrap()).collect();
+    let row = |(position, token): (usize, &i64)| Row { token: *token as u32, position, blocks: &own };
+    let rows: Vec<Row<'_>> = tokens.iter().enumerate().map(row).collect();
+    let wanted: Vec<usize> = (0..rows.len()).collect();
+    decoder.run(&rows, &wanted, &mut blocks).unwrap();
+    decoder.logits().map(|row| row[..config.vocab_size as usize].to_vec()).collect()
+}
+
+#[test]
+fn hidden_states_have_the_bits_of_the_samplers() {
+    for (name, config, flat) in models() {
+        let config = Arc::new(config);
+        let work = Work::of(&[(20, &[21, 5, 2])], config.vocab_size);
+        let transformer = Transformer::new(&config, config.max_positions, Device::Cpu).unwrap();
+        let weights = Weights::view(&config, &Layout::new(&config), &flat).unwrap();
+        let normed = TrainingPasses::new(&transformer, 2).unwrap().forward(&weights, &work.packed(), Keep::Nothing);
+        let (normed, [vocabulary, hidden]) =
+            (normed.unwrap(), [config.vocab_size as usize, config.hidden_size as usize]);
+        let (mut logits, mut room) = (vec![0f32; work.picks.len() * vocabulary], vec![0.0; PANEL * hidden]);
+        let mut product = Product {
+            a: Operand::new(place(&normed).unwrap(), hidden),
+            b: Operand::new(place(weights.head()).unwrap(), hidden).transposed(),
+            c: Rows { start: logits.as_mut_ptr(), stride: vocabulary },
+            rows: 0..work.picks.len(),
+            columns: vocabulary,
+            depth: hidden,
+            block: hidden,
+            bias: std::ptr::null(),
+            add: false,
+            room: &mut room,
+        };
+        // SAFETY: the tensors and vectors have these sizes.
+        unsafe { multiply(Level::best(), &mut product) };
+        let prompt: Vec<i64> = work.tokens[..20].to_vec();
+        for answer in [20..41, 41..46, 46..48] {
+            let sequence = [&prompt, &work.tokens[answer.clone()]].concat();
+            let places = (0..20).chain(answer);
+            for (place, expected) in places.zip(sampled(&config, &flat, &sequence)) {
+                let pick = work.picks.iter().position(|pick| *pick == place as i64).unwrap();
+                assert!(logits[pick * vocabulary..][..vocabulary] == expected, "{name}: token {place}");
             }
         }
     }
