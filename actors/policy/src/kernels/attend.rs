@@ -117,10 +117,10 @@ unsafe fn some<V: Lanes, const G: usize>(
     // SAFETY: the caller's.
     unsafe {
         products::<V, G>(reach, columns, query, scale, scores);
-        let totals: [f32; G] = std::array::from_fn(|head| {
-            let row = scores.add(head * columns);
-            softmax::<V>(row, reach.first, reach.end).1
-        });
+        let mut totals = [0f32; G];
+        for head in 0..G {
+            totals[head] = softmax::<V>(scores.add(head * columns), reach.first, reach.end).1;
+        }
         let mut start = 0;
         while start < reach.shape.value_stride {
             let lines = (reach.shape.value_stride - start) / LINE;
@@ -234,11 +234,10 @@ unsafe fn mix<V: Lanes, const G: usize, const J: usize>(
                 for line in 0..J {
                     V::fetch(values.wrapping_byte_offset(ahead).wrapping_add(line * LINE));
                 }
-                let values: [V; J] = std::array::from_fn(|line| V::load(values.add(line * LINE)));
                 for head in 0..G {
                     let weight = V::splat(*weights.add(head * columns + position));
                     for line in 0..J {
-                        sums[head][line] = weight.fma(values[line], sums[head][line]);
+                        sums[head][line] = weight.fma(V::load(values.add(line * LINE)), sums[head][line]);
                     }
                 }
             }

@@ -73,9 +73,9 @@ unsafe fn rotate_body<V: Lanes>(x: *mut f32, cos: &[f32], sin: &[f32]) {
     unsafe {
         for i in (0..whole).step_by(LINE) {
             let (a, b) = (V::load(x.add(i)), V::load(x.add(half + i)));
-            let turned = |x: V, other: V, at: usize| x.mul(V::load(cos.add(at))).add(other.mul(V::load(sin.add(at))));
-            turned(a, b, i).store(x.add(i));
-            turned(b, a, half + i).store(x.add(half + i));
+            let (cosines, sines) = ([cos.add(i), cos.add(half + i)], [sin.add(i), sin.add(half + i)]);
+            a.mul(V::load(cosines[0])).add(b.mul(V::load(sines[0]))).store(x.add(i));
+            b.mul(V::load(cosines[1])).add(a.mul(V::load(sines[1]))).store(x.add(half + i));
         }
         for i in whole..half {
             let (a, b) = (*x.add(i), *x.add(half + i));

@@ -189,8 +189,10 @@ unsafe fn mix<V: Lanes, const G: usize>(head: &Head<'_>, room: &Room, token: usi
     let (width, columns) = (head.width, room.columns);
     // SAFETY: the caller's.
     unsafe {
-        let query: [*const f32; G] =
-            std::array::from_fn(|of| head.of[0].row(token).add((first + of) * width).cast_const());
+        let mut query = [head.of[0].row(token).cast_const(); G];
+        for of in 0..G {
+            query[of] = query[of].add((first + of) * width);
+        }
         for position in from_whole_line(seen) {
             let sums = products::<V, G>(query, room.across[0].add(position), columns, width);
             let bounds = bounds::<V>(seen, position);
@@ -198,11 +200,12 @@ unsafe fn mix<V: Lanes, const G: usize>(head: &Head<'_>, room: &Room, token: usi
                 sums[of].mul(V::splat(head.scale)).min(bounds).store(room.weights.add(of * columns + position));
             }
         }
-        let totals: [f32; G] = std::array::from_fn(|of| {
+        let mut totals = [0f32; G];
+        for of in 0..G {
             let (largest, total) = softmax::<V>(room.weights.add(of * columns), seen.start, seen.end);
             *head.totals.row(token).add(first + of) = largest + total.ln();
-            total
-        });
+            totals[of] = total;
+        }
         for line in (0..room.wide).step_by(LINE) {
             let mut sums = [V::splat(0.0); G];
             for position in seen.clone() {
@@ -313,8 +316,11 @@ unsafe fn unmix<V: Lanes, const G: usize>(
             }
         }
         for line in (0..wide).step_by(LINE) {
-            let query: [V; G] = std::array::from_fn(|of| V::load(query[of].add(line)));
-            let by_mixed: [V; G] = std::array::from_fn(|of| V::load(by_mixed[of].add(line)));
+            let [mut of_query, mut of_mixed] = [[V::splat(0.0); G]; 2];
+            for of in 0..G {
+                of_query[of] = V::load(query[of].add(line));
+                of_mixed[of] = V::load(by_mixed[of].add(line));
+            }
             let mut by_query = [V::splat(0.0); G];
             for position in seen.clone() {
                 let [key, _, by_key, by_value] = room.along.map(|start| start.add(position * wide + line));
@@ -322,8 +328,8 @@ unsafe fn unmix<V: Lanes, const G: usize>(
                 for of in 0..G {
                     let by_score = V::splat(*room.by_scores.add(of * columns + position));
                     by_query[of] = by_score.fma(key, by_query[of]);
-                    of_key = by_score.fma(query[of], of_key);
-                    of_value = V::splat(*room.weights.add(of * columns + position)).fma(by_mixed[of], of_value);
+                    of_key = by_score.fma(of_query[of], of_key);
+                    of_value = V::splat(*room.weights.add(of * columns + position)).fma(of_mixed[of], of_value);
                 }
                 of_key.store(by_key);
                 of_value.store(by_value);

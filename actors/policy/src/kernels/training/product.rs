@@ -193,10 +193,16 @@ impl Tile {
         // SAFETY: the caller's: M rows of a and c, N vectors of the panel.
         unsafe {
             let mut sums = [[V::splat(0.0); N]; M];
-            let rows: [*const f32; M] = std::array::from_fn(|row| self.a.add(row * self.a_row));
+            let mut rows = [self.a; M];
+            for row in 0..M {
+                rows[row] = self.a.add(row * self.a_row);
+            }
             let (mut at, mut b) = (0, self.b);
             for _ in 0..self.depth {
-                let columns: [V; N] = std::array::from_fn(|column| V::load(b.add(column * LINE)));
+                let mut columns = [V::splat(0.0); N];
+                for column in 0..N {
+                    columns[column] = V::load(b.add(column * LINE));
+                }
                 for row in 0..M {
                     let a = V::splat(*rows[row].add(at));
                     for column in 0..N {

@@ -32,17 +32,19 @@ unsafe fn norm_backward_body<V: Lanes>(row: Normed, base: *const f32, to: *mut f
     let Normed { x, weight, by_y, scale, width } = row;
     // SAFETY: the caller's; parts end at `width`.
     unsafe {
-        let part = |of: *const f32, i: usize| load_part::<V>(of.add(i), width - i);
         let mut sum = V::splat(0.0);
         for i in (0..width).step_by(LINE) {
-            sum = part(weight, i).mul(part(by_y, i)).fma(part(x, i), sum);
+            let left = width - i;
+            let weighted = load_part::<V>(weight.add(i), left).mul(load_part(by_y.add(i), left));
+            sum = weighted.fma(load_part(x.add(i), left), sum);
         }
         let along = V::splat(-sum.sum() * scale * scale / width as f32);
         for i in (0..width).step_by(LINE) {
-            let inner = part(x, i).fma(along, part(weight, i).mul(part(by_y, i)));
-            let by_x = inner.mul(V::splat(scale));
-            let sum = if base.is_null() { by_x } else { part(base, i).add(by_x) };
-            store_part(sum, to.add(i), width - i);
+            let left = width - i;
+            let weighted = load_part::<V>(weight.add(i), left).mul(load_part(by_y.add(i), left));
+            let by_x = load_part::<V>(x.add(i), left).fma(along, weighted).mul(V::splat(scale));
+            let sum = if base.is_null() { by_x } else { load_part::<V>(base.add(i), left).add(by_x) };
+            store_part(sum, to.add(i), left);
         }
     }
 }
@@ -81,15 +83,16 @@ unsafe fn gated_backward_body<V: Lanes>(gate: *mut f32, width: usize, by_result:
     unsafe {
         let (one, up) = (V::splat(1.0), gate.add(width));
         for i in (0..width).step_by(LINE) {
-            let part = |of: *mut f32| load_part::<V>(of.add(i), width - i);
-            let (x, y, by) = (part(gate), part(up), part(by_result));
+            let left = width - i;
+            let (x, y) = (load_part::<V>(gate.add(i), left), load_part::<V>(up.add(i), left));
+            let by = load_part::<V>(by_result.add(i), left);
             let sigmoid = one.div(one.add(x.mul(V::splat(-1.0)).exp()));
             let active = x.mul(sigmoid);
             // (x σ)' = σ + x σ (1 − σ)
             let slope = active.fma(one.add(sigmoid.mul(V::splat(-1.0))), sigmoid);
-            store_part(by.mul(y).mul(slope), gate.add(i), width - i);
-            store_part(by.mul(active), up.add(i), width - i);
-            store_part(active.mul(y), by_result.add(i), width - i);
+            store_part(by.mul(y).mul(slope), gate.add(i), left);
+            store_part(by.mul(active), up.add(i), left);
+            store_part(active.mul(y), by_result.add(i), left);
         }
     }
 }
