@@ -66,6 +66,9 @@ pub struct LearnerConfig {
     /// the loss. Generators then compute in the same format; the log-probs of the two still differ by bfloat16's rounding (up to
     /// some hundredths), since sampling and training multiply in different shapes.
     pub compute_dtype: ComputeDtype,
+    /// Whether kernels of our own go through the layers where they can (a CPU, float32, all parameters trained); false: libtorch
+    /// everywhere. Default: true.
+    pub kernels: bool,
     /// CPU threads of the learner's tensor operations: `"auto"` (default; the runtime shares the cores out) or a number.
     pub threads: Threads,
     /// Batches that may be queued ahead of the one being trained. Default 1; 0 lets the learner wait for each.
@@ -127,6 +130,7 @@ impl Default for LearnerConfig {
             micro_batch_tokens: None,
             activation_checkpointing: false,
             compute_dtype: ComputeDtype::Auto,
+            kernels: true,
             threads: Threads::AUTO,
             prefetch: 1,
         }

@@ -17,6 +17,7 @@ use crate::optimizer::{AdamW, AdamWSettings, OptimizerState, Piece, clip_scale, 
 use crate::pack::{Limits, MicroBatch, MicroTensors, Packed, pack};
 use crate::regularise::Regularisers;
 use crate::report::report;
+use crate::route::{Kernels, Route};
 use crate::trunk::Trunk;
 use crate::{LearnerConfig, LearnerError, OnNotFinite, Schedule};
 
@@ -72,6 +73,8 @@ pub struct Learner {
     grad_norm_by_layer: bool,
     /// Whether layers are computed again for backward.
     recompute: bool,
+    /// What goes through the layers instead of libtorch, where it can.
+    kernels: Option<Kernels>,
 }
 
 impl Learner {
@@ -95,12 +98,15 @@ impl Learner {
         if config.weight_decay_groups != WeightDecayGroups::default() && parameters.adapted().is_some() {
             return Err(LearnerError::DecayGroupsOfAdapter);
         }
+        let by_kernels = config.kernels && parameters.fit_kernels();
         let piece = |stretch: &Stretch| Piece {
             offset: stretch.offset,
             numel: stretch.numel,
             decay: config.weight_decay_groups.decay(stretch, config.weight_decay),
         };
-        let mut adam = AdamW::new(settings, parameters.flat(), parameters.stretches().map(piece).collect())?;
+        let pieces = parameters.stretches().map(piece);
+        let pieces = if by_kernels { Piece::joined(pieces) } else { pieces.collect() };
+        let mut adam = AdamW::new(settings, parameters.flat(), pieces)?;
         if let Some(state) = optimizer {
             adam.restore(state)?;
         }
@@ -128,8 +134,14 @@ impl Learner {
             decay_share: config.decay_share,
             decay: config.decay_type,
         };
+        let transformer = Transformer::new(&model, model.max_positions, device)?;
+        let kernels = match by_kernels {
+            true => Some(Kernels::new(&transformer, &parameters, config.activation_checkpointing)?),
+            false => None,
+        };
         Ok(Self {
-            transformer: Transformer::new(&model, model.max_positions, device)?,
+            transformer,
+            kernels,
             model,
             parameters,
             optimizer: adam,
@@ -202,12 +214,11 @@ impl Learner {
         }
         let packed = pack(batch, &self.limits)?;
         let (measured, gradients) = self.backward(&packed, stopped)?;
-        let norms = norms(&gradients)?;
+        let grad_norm = norms(&gradients)?.iter().map(|norm| norm * norm).sum::<f64>().sqrt();
         let grad_norms = match self.grad_norm_by_layer {
-            true => by_layer(self.parameters.stretches(), &norms),
+            true => by_layer(self.parameters.stretches(), &norms(&self.by_stretches(&gradients)?)?),
             false => Default::default(),
         };
-        let grad_norm = norms.iter().map(|norm| norm * norm).sum::<f64>().sqrt();
         let learning_rate = self.schedule.at(self.version.0 + 1);
         let not_finite = self.require_finite(&[("loss", measured.loss), ("gradient norm", grad_norm)], batch)?;
         if not_finite.is_none() {
@@ -222,9 +233,23 @@ impl Learner {
         Ok(report(step, &measured, batch, &packed))
     }
 
-    /// The gradients of the batch's loss, one per stretch of the parameters, and what was measured on the way.
+    /// The gradients of the batch's loss, one per piece of the optimiser, and what was measured on the way.
     fn backward(
         &mut self,
+        packed: &Packed,
+        stopped: &mut dyn FnMut() -> bool,
+    ) -> Result<(Measured, Vec<Tensor>), LearnerError> {
+        self.parameters.zero_grad()?;
+        // Lent out, so that the rest of the learner can be read meanwhile.
+        let mut kernels = self.kernels.take();
+        let outcome = self.backward_by(&mut kernels, packed, stopped);
+        self.kernels = kernels;
+        outcome
+    }
+
+    fn backward_by(
+        &self,
+        kernels: &mut Option<Kernels>,
         packed: &Packed,
         stopped: &mut dyn FnMut() -> bool,
     ) -> Result<(Measured, Vec<Tensor>), LearnerError> {
@@ -232,34 +257,45 @@ impl Learner {
         if plan.couples_answers() {
             let log_ratios = match self.off_policy.starts_at_one() {
                 true => vec![0.0; packed.answers.len()],
-                false => self.log_ratios(packed, stopped)?,
+                false => self.log_ratios(kernels, packed, stopped)?,
             };
             plan.observe(&log_ratios);
         }
-        self.parameters.zero_grad()?;
-        let mut by_head = self.parameters.zeros_of_head()?;
+        let mut by_head = match kernels {
+            Some(kernels) => Some(kernels.start()?),
+            None => self.parameters.zeros_of_head()?,
+        };
         let mut measures = Measures::default();
         for (micro_batch, pass) in packed.micro_batches.iter().zip(0..) {
             if stopped() {
                 return Err(LearnerError::Stopped(self.version));
             }
             let (plan, by_head) = (plan.as_ref(), by_head.as_mut());
-            self.accumulate(pass, micro_batch, packed, plan, by_head, &mut measures)?;
+            self.accumulate(kernels, pass, micro_batch, packed, plan, by_head, &mut measures)?;
         }
-        Ok((measures.read()?, self.parameters.gradients(by_head)?))
+        let gradients = match kernels {
+            Some(kernels) => self.optimizer.split(kernels.gradient())?,
+            None => self.parameters.gradients(by_head)?,
+        };
+        Ok((measures.read()?, gradients))
     }
 
     /// Per answer, the sum of log-ratios over its tokens: a forward pass more, without gradients.
-    fn log_ratios(&self, packed: &Packed, stopped: &mut dyn FnMut() -> bool) -> Result<Vec<f64>, LearnerError> {
+    fn log_ratios(
+        &self,
+        kernels: &mut Option<Kernels>,
+        packed: &Packed,
+        stopped: &mut dyn FnMut() -> bool,
+    ) -> Result<Vec<f64>, LearnerError> {
         let mut sums = vec![0.0; packed.answers.len()];
         let weights = tch::no_grad(|| self.parameters.weights())?;
         for micro_batch in &packed.micro_batches {
             if stopped() {
                 return Err(LearnerError::Stopped(self.version));
             }
-            let mut micro = micro_batch.to_tensors(self.device)?;
+            let micro = micro_batch.to_tensors(self.device)?;
             let of_answers = tch::no_grad(|| -> Result<Tensor, LearnerError> {
-                let logp_new = self.logprobs(&weights, &mut micro)?;
+                let logp_new = self.logprobs(kernels, &weights, micro_batch, &micro)?;
                 let log_ratio = logp_new.f_to_kind(Kind::Double)?.f_sub(&micro.logp_old.f_to_kind(Kind::Double)?)?;
                 let none = Tensor::f_zeros([micro_batch.answers.len() as i64], (Kind::Double, self.device))?;
                 Ok(none.f_index_add(0, &micro.answer, &log_ratio)?)
@@ -273,8 +309,10 @@ impl Learner {
 
     /// Forward and backward of one micro-batch. The loss is differentiated in three parts: by the log-probabilities, from
     /// there through the head, from there through the layers; the head's own gradient is added to `by_head`.
+    #[expect(clippy::too_many_arguments, reason = "what a micro-batch takes part in")]
     fn accumulate(
         &self,
+        kernels: &mut Option<Kernels>,
         pass: u32,
         micro_batch: &MicroBatch,
         packed: &Packed,
@@ -283,17 +321,23 @@ impl Learner {
         measures: &mut Measures,
     ) -> Result<(), LearnerError> {
         let MicroBatch { answers, .. } = micro_batch;
-        let micro = &mut micro_batch.to_tensors(self.device)?;
+        let micro = &micro_batch.to_tensors(self.device)?;
         let reference = match &self.reference {
-            Some(reference) => Some(tch::no_grad(|| self.logprobs(reference.weights(), micro))?),
+            Some(reference) => Some(tch::no_grad(|| self.logprobs(kernels, reference.weights(), micro_batch, micro))?),
             None => None,
         };
         let weights = &self.parameters.training_weights()?;
         let before = |layer: usize| self.parameters.seed_dropout(self.version, pass, layer);
         let (transformer, recompute) = (&self.transformer, self.recompute);
-        let trunk = Trunk { transformer, weights, recompute, before: &before };
-        let passed = trunk.forward(micro)?;
-        let mut head = self.head(weights, &passed.normed, micro)?;
+        let mut route = match kernels {
+            Some(kernels) => Route::Kernels(kernels),
+            None => {
+                let trunk = Trunk { transformer, weights, recompute, before: &before };
+                Route::Recorded(trunk, micro_batch.to_inputs(self.device)?, None)
+            }
+        };
+        let normed = route.forward(weights, micro_batch)?;
+        let mut head = self.head(weights, &normed, micro)?;
         let HeadOutput { logp, entropy } = head.forward()?;
         let logp_new = logp.f_set_requires_grad(true)?;
         let entropy = entropy.f_set_requires_grad(self.regularisers.wants_entropy())?;
@@ -318,7 +362,7 @@ impl Learner {
         total.f_backward()?;
         let by_entropy = if self.regularisers.wants_entropy() { Some(entropy.f_grad()?) } else { None };
         let by_normed = head.backward(&logp_new.f_grad()?, by_entropy.as_ref(), by_head)?;
-        trunk.backward(passed, &by_normed, micro)
+        route.backward(weights, micro_batch, &by_normed)
     }
 
     /// The policy's distributions, at the sampler's temperature.
@@ -332,10 +376,28 @@ impl Learner {
     }
 
     /// (M): log-probabilities of the targets under some weights, to be called without recording a gradient.
-    fn logprobs(&self, weights: &Weights, micro: &mut MicroTensors) -> Result<Tensor, LearnerError> {
+    fn logprobs(
+        &self,
+        kernels: &mut Option<Kernels>,
+        weights: &Weights,
+        micro_batch: &MicroBatch,
+        micro: &MicroTensors,
+    ) -> Result<Tensor, LearnerError> {
         let (transformer, before) = (&self.transformer, &|_: usize| ());
-        let passed = Trunk { transformer, weights, recompute: false, before }.forward(micro)?;
-        Ok(self.head(weights, &passed.normed, micro)?.forward()?.logp)
+        let normed = match kernels {
+            Some(kernels) => kernels.look(weights, micro_batch)?,
+            None => {
+                let mut inputs = micro_batch.to_inputs(self.device)?;
+                Trunk { transformer, weights, recompute: false, before }.forward(&mut inputs)?.normed
+            }
+        };
+        Ok(self.head(weights, &normed, micro)?.forward()?.logp)
+    }
+
+    /// The gradients, divided by the optimiser's pieces, divided by the parameters' stretches.
+    fn by_stretches(&self, gradients: &[Tensor]) -> Result<Vec<Tensor>, LearnerError> {
+        let sizes: Vec<i64> = self.parameters.stretches().map(|stretch| stretch.numel).collect();
+        Ok(Tensor::f_cat(gradients, 0)?.f_split_with_sizes(&sizes[..], 0)?)
     }
 
     /// `None` if all are finite; otherwise what is not, in words, if such a step is to be skipped, and an error if not.

@@ -31,6 +31,7 @@ mod optimizer;
 pub mod pack;
 mod regularise;
 mod report;
+mod route;
 mod schedule;
 mod trunk;
 mod turns;

@@ -24,6 +24,22 @@ pub struct Piece {
     pub decay: f64,
 }
 
+impl Piece {
+    /// The same elements in as few pieces as their decays allow.
+    pub fn joined(pieces: impl Iterator<Item = Self>) -> Vec<Self> {
+        let mut joined: Vec<Self> = Vec::new();
+        for piece in pieces {
+            match joined.last_mut() {
+                Some(last) if last.offset + last.numel == piece.offset && last.decay == piece.decay => {
+                    last.numel += piece.numel;
+                }
+                _ => joined.push(piece),
+            }
+        }
+        joined
+    }
+}
+
 /// What AdamW remembers between steps; tensors hold what is trained, one piece behind another.
 #[derive(Debug)]
 pub struct OptimizerState {
@@ -84,6 +100,12 @@ impl AdamW {
         }
         self.state = state;
         Ok(())
+    }
+
+    /// A buffer like the parameters', divided by the pieces.
+    pub fn split(&self, flat: &Tensor) -> Result<Vec<Tensor>, LearnerError> {
+        let part = |piece: &Piece| Ok(flat.f_narrow(0, piece.offset, piece.numel)?);
+        self.pieces.iter().map(part).collect()
     }
 
     /// What a checkpoint must hold.
@@ -248,6 +270,13 @@ mod tests {
         let after = Vec::<f32>::try_from(&flat).unwrap();
         let moved: Vec<bool> = start.iter().zip(after).map(|(before, after)| *before != after).collect();
         assert_eq!(moved, [true, false, false, true, false, false]);
+    }
+
+    #[test]
+    fn pieces_are_joined_where_they_meet_and_decay_alike() {
+        let piece = |offset, numel, decay| Piece { offset, numel, decay };
+        let apart = [piece(0, 3, 0.1), piece(3, 2, 0.1), piece(5, 1, 0.0), piece(7, 4, 0.0)];
+        assert_eq!(Piece::joined(apart.into_iter()), [piece(0, 5, 0.1), piece(5, 1, 0.0), piece(7, 4, 0.0)]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod rows;
 
 use std::cmp::Reverse;
 
+use counterpoint_policy::kernels::PackedRows;
 use counterpoint_policy::{Device, SegmentAttention};
 use counterpoint_rollout::invariant::Invariant;
 use counterpoint_rollout::{Batch, ScoredGroup, check_invariant};
@@ -70,9 +71,9 @@ pub struct MicroBatch {
     pub fresh: Vec<f32>,
 }
 
-/// [`MicroBatch`] on a device.
+/// What libtorch's layers read of a [`MicroBatch`], on a device.
 #[derive(Debug)]
-pub struct MicroTensors {
+pub struct MicroInputs {
     /// (1, T) int64.
     pub tokens: Tensor,
     /// (1, T) int64.
@@ -81,6 +82,11 @@ pub struct MicroTensors {
     pub attention: SegmentAttention,
     /// (M) int64.
     pub picks: Tensor,
+}
+
+/// What the loss reads of a [`MicroBatch`], on a device.
+#[derive(Debug)]
+pub struct MicroTensors {
     /// (M) int64.
     pub targets: Tensor,
     /// (M) float32.
@@ -210,16 +216,29 @@ impl MicroBatch {
         self.segments.resize(self.tokens.len(), segment);
     }
 
-    /// Copies everything to a device: one tensor per vector.
+    /// What the kernels read.
+    pub fn packed_rows(&self) -> PackedRows<'_> {
+        let Self { tokens, positions, segments, rows, picks, .. } = self;
+        PackedRows { tokens, positions, segments, rows, picks }
+    }
+
+    /// Copies what layers read to a device: one tensor per vector.
+    pub fn to_inputs(&self, device: Device) -> Result<MicroInputs, LearnerError> {
+        let flat = |values: &[i64]| Tensor::f_from_slice(values)?.f_to_device(device);
+        Ok(MicroInputs {
+            tokens: flat(&self.tokens)?.f_unsqueeze(0)?,
+            positions: flat(&self.positions)?.f_unsqueeze(0)?,
+            attention: SegmentAttention::new(&self.segments, &self.rows, device)?,
+            picks: flat(&self.picks)?,
+        })
+    }
+
+    /// Copies what the loss reads to a device.
     pub fn to_tensors(&self, device: Device) -> Result<MicroTensors, LearnerError> {
         let flat = |values: &[i64]| Tensor::f_from_slice(values)?.f_to_device(device);
         let real = |values: &[f32]| Tensor::f_from_slice(values)?.f_to_device(device);
         let any_fresh = self.fresh.iter().any(|f| *f != 0.0);
         Ok(MicroTensors {
-            tokens: flat(&self.tokens)?.f_unsqueeze(0)?,
-            positions: flat(&self.positions)?.f_unsqueeze(0)?,
-            attention: SegmentAttention::new(&self.segments, &self.rows, device)?,
-            picks: flat(&self.picks)?,
             targets: flat(&self.targets)?,
             logp_old: real(&self.logp_old)?,
             answer: flat(&self.answer)?,

@@ -9,7 +9,7 @@
 use counterpoint_policy::{Angles, Tensor, Transformer, Weights};
 
 use crate::LearnerError;
-use crate::pack::MicroTensors;
+use crate::pack::MicroInputs;
 
 /// The layers under some weights.
 pub(crate) struct Trunk<'a> {
@@ -31,7 +31,7 @@ pub(crate) struct Passed {
 }
 
 impl Trunk<'_> {
-    pub(crate) fn forward(&self, micro: &mut MicroTensors) -> Result<Passed, LearnerError> {
+    pub(crate) fn forward(&self, micro: &mut MicroInputs) -> Result<Passed, LearnerError> {
         let angles = self.transformer.angles(&micro.positions, self.weights.kind())?;
         let mut inputs = Vec::new();
         if !self.recompute {
@@ -61,7 +61,7 @@ impl Trunk<'_> {
         &self,
         passed: Passed,
         by_normed: &Tensor,
-        micro: &mut MicroTensors,
+        micro: &mut MicroInputs,
     ) -> Result<(), LearnerError> {
         let Passed { normed, angles, mut inputs } = passed;
         go_on(normed, by_normed)?;
@@ -85,14 +85,14 @@ impl Trunk<'_> {
         index: usize,
         x: &Tensor,
         angles: &Angles,
-        micro: &mut MicroTensors,
+        micro: &mut MicroInputs,
     ) -> Result<Tensor, LearnerError> {
         (self.before)(index);
         Ok(self.transformer.layer(self.weights, index, x, angles, &mut micro.attention)?)
     }
 
     /// (1, T, hidden) -> (M, hidden)
-    fn normed(&self, x: &Tensor, micro: &MicroTensors) -> Result<Tensor, LearnerError> {
+    fn normed(&self, x: &Tensor, micro: &MicroInputs) -> Result<Tensor, LearnerError> {
         let width = x.size3()?.2;
         let picked = x.f_view([-1, width])?.f_index_select(0, &micro.picks)?;
         Ok(self.transformer.normed(self.weights, &picked)?)

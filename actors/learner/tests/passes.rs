@@ -1,5 +1,5 @@
-//! Ways to compute a step that change what it costs and not what it is: layers computed again for backward, and passes in
-//! bfloat16 beside master weights in float32.
+//! Ways to compute a step that change what it costs and not what it is: layers computed again for backward, kernels in place of
+//! libtorch, and passes in bfloat16 beside master weights in float32.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod common;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use common::{batch, group, model_dir, sampled, setup};
 use counterpoint_learner::checkpoint::load_latest;
+use counterpoint_learner::objective::ObjectiveName;
 use counterpoint_learner::{
     Additions, CheckpointConfig, CheckpointStore, ComputeDtype, Learner, LearnerConfig, LearnerSetup, ObjectiveConfig,
 };
@@ -98,6 +99,33 @@ fn layers_computed_again_have_the_same_gradient_to_the_last_bit() {
             assert!(report.grad_norm > 1e-3, "{trained:?}: {report:?}");
             assert!(kept.equal(&again), "{trained:?}: off by {:?}", (&kept - &again).abs().max());
             assert_eq!((report.loss, report.grad_norm), (again_report.loss, again_report.grad_norm), "{trained:?}");
+        }
+    }
+}
+
+#[test]
+fn kernels_have_the_gradient_of_libtorch() {
+    let plain = ObjectiveConfig::default();
+    let regularised = ObjectiveConfig { kl_coef: 0.2, entropy_coef: 0.1, ..plain.clone() };
+    let dpo = ObjectiveConfig { name: ObjectiveName::Dpo, ..plain.clone() };
+    for objective in [plain, regularised, dpo] {
+        for micro_batch_tokens in [Some(1000), Some(20)] {
+            let with = |kernels: bool| {
+                let config =
+                    LearnerConfig { kernels, micro_batch_tokens, grad_norm_by_layer: true, ..LearnerConfig::default() };
+                step(&Trained::All, config, objective.clone())
+            };
+            let ((ours, report), (theirs, their_report)) = (with(true), with(false));
+            let most = |x: &Tensor| f64::try_from(x.abs().max()).unwrap();
+            let off = most(&(&ours - &theirs)) / most(&theirs);
+            // Not equal: they are used.
+            assert!(off > 0.0 && off < 1e-5, "{objective:?}: off by {off}");
+            let near = |a: f64, b: f64| (a - b).abs() < 1e-5 * b.abs().max(1.0);
+            assert!(near(report.loss, their_report.loss) && near(report.kl, their_report.kl), "{report:?}");
+            assert_eq!(report.grad_norms.len(), their_report.grad_norms.len());
+            for (part, norm) in &their_report.grad_norms {
+                assert!(near(report.grad_norms[part], *norm), "{part}: {} is not {norm}", report.grad_norms[part]);
+            }
         }
     }
 }

@@ -1,10 +1,11 @@
-//! The forward pass on a CPU, in float32, for sampling: kernels of our own where libtorch's cost per call, and not its
-//! arithmetic, sets the pace of a decode step.
+//! Passes on a CPU, in float32: kernels of our own where libtorch's cost per call, and not its arithmetic, sets the pace of a
+//! decode step, or of a small model's training.
 //!
 //! * [`PackedWeights`]: a snapshot's matrices in panels that the product reads front to back; made once per version.
 //! * [`Blocks`]: keys and values in blocks of 16 positions, counted, so that the answers to a prompt share its cache.
 //! * [`Decoder`]: rows in, logits out. A row is one token of one sequence: a decode step has one row per sequence, a prompt
 //!   is as many rows as it has tokens, and any mixture is a pass.
+//! * [`TrainingPasses`]: the same pass over packed rows for training, and the way back.
 //! * [`Level`]: the vector instructions in use, asked of the processor at run time.
 //!
 //! **The rule of numerics.** What comes out for a row is a function of that row's sequence and the weights alone, to the bit:
@@ -34,6 +35,7 @@ mod rowwise;
 mod team;
 #[cfg(test)]
 mod tests;
+mod training;
 mod weights;
 
 pub use blocks::{BLOCK, Blocks};
@@ -41,4 +43,5 @@ pub use decoder::{Decoder, Row};
 pub use level::Level;
 pub use number::WeightFormat;
 pub use pick::Picked;
+pub use training::{Keep, PackedRows, TrainingPasses};
 pub use weights::PackedWeights;

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use counterpoint_rollout::PolicyVersion;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::weights::split;
 use crate::{Adapted, Layout, ModelConfig, PolicyError, Publish, Snapshot, Weights};
@@ -139,6 +139,15 @@ impl Parameters {
         let parts = layout.entries().iter().flat_map(|entry| entry.parts.iter().map(move |part| (entry, part)));
         let trained = parts.filter(|(_, part)| !frozen.iter().any(|pattern| fits(&part.name, pattern)));
         trained.map(|(entry, part)| entry.part_shape(part).iter().product::<i64>()).sum()
+    }
+
+    /// Whether [`TrainingPasses`](crate::kernels::TrainingPasses) can train them: a whole model, nothing of it frozen, in
+    /// float32 in main memory.
+    pub fn fit_kernels(&self) -> bool {
+        let plain = self.flat.device() == Device::Cpu && [self.flat.kind(), self.compute] == [Kind::Float; 2];
+        plain
+            && self.lora.is_none()
+            && self.stretches().map(|stretch| stretch.numel).sum::<i64>() == self.layout.numel()
     }
 
     /// What is trained, in the buffer's order.

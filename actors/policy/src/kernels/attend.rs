@@ -117,10 +117,10 @@ unsafe fn some<V: Lanes, const G: usize>(
     // SAFETY: the caller's.
     unsafe {
         products::<V, G>(reach, columns, query, scale, scores);
-        let totals: [f32; G] = std::array::from_fn(|head| {
-            let row = scores.add(head * columns);
-            softmax::<V>(row, reach.first, reach.end)
-        });
+        let mut totals = [0f32; G];
+        for head in 0..G {
+            totals[head] = softmax::<V>(scores.add(head * columns), reach.first, reach.end).1;
+        }
         let mut start = 0;
         while start < reach.shape.value_stride {
             let lines = (reach.shape.value_stride - start) / LINE;
@@ -147,13 +147,13 @@ static EDGES: [f32; 3 * BLOCK] = {
 };
 
 /// Sixteen bounds for a block's scores: -∞ at positions before `first`.
-fn seen_from(first: usize, block: usize) -> *const f32 {
+pub(super) fn seen_from(first: usize, block: usize) -> *const f32 {
     let unseen = first.saturating_sub(block * BLOCK).min(BLOCK);
     EDGES[2 * BLOCK - unseen..].as_ptr()
 }
 
 /// Sixteen bounds for a block's scores: -∞ from position `end` on.
-fn seen_until(end: usize, block: usize) -> *const f32 {
+pub(super) fn seen_until(end: usize, block: usize) -> *const f32 {
     let seen = end.saturating_sub(block * BLOCK).min(BLOCK);
     EDGES[BLOCK - seen..].as_ptr()
 }
@@ -189,9 +189,9 @@ unsafe fn products<V: Lanes, const G: usize>(
     }
 }
 
-/// e^(score - largest) in place; returns the sum.
+/// e^(score - largest) in place; returns the largest and the sum.
 #[inline(always)]
-unsafe fn softmax<V: Lanes>(scores: *mut f32, first: usize, end: usize) -> f32 {
+pub(super) unsafe fn softmax<V: Lanes>(scores: *mut f32, first: usize, end: usize) -> (f32, f32) {
     let (start, columns) = (first - first % BLOCK, end.next_multiple_of(BLOCK));
     // SAFETY: the caller's.
     unsafe {
@@ -199,14 +199,15 @@ unsafe fn softmax<V: Lanes>(scores: *mut f32, first: usize, end: usize) -> f32 {
         for column in (start..columns).step_by(LINE) {
             largest = V::load(scores.add(column)).max(largest);
         }
-        let largest = V::splat(-largest.largest());
+        let most = largest.largest();
+        let largest = V::splat(-most);
         let mut sum = V::splat(0.0);
         for column in (start..columns).step_by(LINE) {
             let weight = V::load(scores.add(column)).add(largest).exp();
             weight.store(scores.add(column));
             sum = sum.add(weight);
         }
-        sum.sum()
+        (most, sum.sum())
     }
 }
 
@@ -233,11 +234,10 @@ unsafe fn mix<V: Lanes, const G: usize, const J: usize>(
                 for line in 0..J {
                     V::fetch(values.wrapping_byte_offset(ahead).wrapping_add(line * LINE));
                 }
-                let values: [V; J] = std::array::from_fn(|line| V::load(values.add(line * LINE)));
                 for head in 0..G {
                     let weight = V::splat(*weights.add(head * columns + position));
                     for line in 0..J {
-                        sums[head][line] = weight.fma(values[line], sums[head][line]);
+                        sums[head][line] = weight.fma(V::load(values.add(line * LINE)), sums[head][line]);
                     }
                 }
             }

@@ -241,7 +241,11 @@ impl<T: Number> Tile<T> {
             let rows: [*const f32; M] = std::array::from_fn(|row| self.x.add(row * self.x_stride));
             let mut weights = self.weights;
             for input in 0..self.inputs {
-                let columns: [V; N] = std::array::from_fn(|column| T::load(weights.add(column * LINE)));
+                // Not by a closure: one would be compiled without the instructions, and called.
+                let mut columns = [V::splat(0.0); N];
+                for column in 0..N {
+                    columns[column] = T::load(weights.add(column * LINE));
+                }
                 for row in 0..M {
                     let x = V::splat(*rows[row].add(input));
                     for column in 0..N {

@@ -211,11 +211,14 @@ unsafe impl Lanes for Avx2 {
     #[inline(always)]
     unsafe fn widen(from: *const bf16) -> Self {
         // SAFETY: the caller's.
-        let eight = |from: *const bf16| unsafe {
-            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
-            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
-        };
-        Self([eight(from), eight(from.wrapping_add(8))])
+        unsafe {
+            let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+            let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.add(8).cast()));
+            Self([
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)),
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)),
+            ])
+        }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {

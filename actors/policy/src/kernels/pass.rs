@@ -91,7 +91,7 @@ pub(super) struct Buffers {
 
 impl Rows<*mut f32> {
     #[inline(always)]
-    unsafe fn row(self, row: usize) -> *mut f32 {
+    pub(super) unsafe fn row(self, row: usize) -> *mut f32 {
         // SAFETY: the caller's: the buffer has the row.
         unsafe { self.start.add(row * self.stride) }
     }
@@ -129,7 +129,7 @@ pub(super) struct Pass<'a> {
 unsafe impl Sync for Pass<'_> {}
 
 /// `count` things in equal parts: that of one thread.
-fn share(count: usize, thread: usize, threads: usize) -> Range<usize> {
+pub(super) fn share(count: usize, thread: usize, threads: usize) -> Range<usize> {
     thread * count / threads..(thread + 1) * count / threads
 }
 

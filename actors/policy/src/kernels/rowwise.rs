@@ -5,14 +5,15 @@ use super::lanes::Lanes;
 use super::level::at_each_level;
 
 at_each_level! {
-    /// RMSNorm (`x · weight / √(mean(x²) + epsilon)`) of `width` floats, from `x` to `y`, which may be the same place.
-    pub(super) unsafe fn rms_norm(x: *const f32, weight: *const f32, y: *mut f32, width: usize, epsilon: f32) = norm_body
+    /// RMSNorm (`x · weight / √(mean(x²) + epsilon)`) of `width` floats, from `x` to `y`, which may be the same place. Returns
+    /// what x is multiplied by besides the weight.
+    pub(super) unsafe fn rms_norm(x: *const f32, weight: *const f32, y: *mut f32, width: usize, epsilon: f32) -> f32 = norm_body
 }
 
 /// # Safety
 /// The pointers are to `width` floats.
 #[inline(always)]
-unsafe fn norm_body<V: Lanes>(x: *const f32, weight: *const f32, y: *mut f32, width: usize, epsilon: f32) {
+unsafe fn norm_body<V: Lanes>(x: *const f32, weight: *const f32, y: *mut f32, width: usize, epsilon: f32) -> f32 {
     let whole = width - width % LINE;
     // SAFETY: the caller's; every access ends at `width` or before.
     unsafe {
@@ -32,6 +33,7 @@ unsafe fn norm_body<V: Lanes>(x: *const f32, weight: *const f32, y: *mut f32, wi
         for i in whole..width {
             *y.add(i) = *x.add(i) * scale * *weight.add(i);
         }
+        scale
     }
 }
 
@@ -71,9 +73,9 @@ unsafe fn rotate_body<V: Lanes>(x: *mut f32, cos: &[f32], sin: &[f32]) {
     unsafe {
         for i in (0..whole).step_by(LINE) {
             let (a, b) = (V::load(x.add(i)), V::load(x.add(half + i)));
-            let turned = |x: V, other: V, at: usize| x.mul(V::load(cos.add(at))).add(other.mul(V::load(sin.add(at))));
-            turned(a, b, i).store(x.add(i));
-            turned(b, a, half + i).store(x.add(half + i));
+            let (cosines, sines) = ([cos.add(i), cos.add(half + i)], [sin.add(i), sin.add(half + i)]);
+            a.mul(V::load(cosines[0])).add(b.mul(V::load(sines[0]))).store(x.add(i));
+            b.mul(V::load(cosines[1])).add(a.mul(V::load(sines[1]))).store(x.add(half + i));
         }
         for i in whole..half {
             let (a, b) = (*x.add(i), *x.add(half + i));
