@@ -60,7 +60,7 @@ impl Machine {
         let copy = seconds_each(20, || Ok(to.f_copy_(&from)?))?;
         let random = || Tensor::f_randn([8192, 8192], (Kind::BFloat16, GPU));
         let (one, other) = (random()?, random()?);
-        let product = seconds_each(20, || Ok(drop(one.f_matmul(&other)?)))?;
+        let product = seconds_each(20, || Ok(one.f_matmul(&other).map(drop)?))?;
         Ok(Self { bytes_per_second: f64::from(1u32 << 31) * 2.0 / copy, flops: 2.0 * 8192f64.powi(3) / product })
     }
 }
@@ -266,10 +266,10 @@ fn overlap(name: &str, shape: &Shape) -> Outcome<()> {
     }
     let generate = |decoding: &mut Decoding| (0..2).try_for_each(|_| decoding.batch().map(drop));
     let generating = timed(|| generate(&mut decoding))?;
-    let one = timed(|| Ok(drop(learner.train_step(&batch(&groups, learner.version()))?)))?;
+    let one = timed(|| Ok(learner.train_step(&batch(&groups, learner.version())).map(drop)?))?;
     let steps = (generating / one).ceil().max(1.0) as usize;
     let learn = |learner: &mut Learner| -> Outcome<()> {
-        (0..steps).try_for_each(|_| Ok(drop(learner.train_step(&batch(&groups, learner.version()))?)))
+        (0..steps).try_for_each(|_| Ok(learner.train_step(&batch(&groups, learner.version())).map(drop)?))
     };
     let learning = timed(|| learn(&mut learner))?;
     streams::synchronize(GPU);
