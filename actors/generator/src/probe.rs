@@ -1,5 +1,5 @@
-//! The probe: how far the sampler's recorded log-probs are from those of libtorch's pass over whole sequences, which is the
-//! learner's, where no trained token can say it. With staleness the learner has left a token's version by the time that it
+//! The probe: how far the sampler's recorded log-probs are from those of libtorch's pass over whole sequences, where no trained
+//! token can say it. (The learner's passes are libtorch's or by kernels that add as the sampler's do.) With staleness the learner has left a token's version by the time that it
 //! trains it; but the generator still holds the weights. So now and then a finished group, all tokens of which are of the
 //! loaded weights, is scored again with these, on a thread of its own, one answer at a time.
 //!
