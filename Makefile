@@ -26,7 +26,7 @@ quickstart: build ## train a tiny policy on arithmetic until it is visibly bette
 smollm2-model: build ## fetch SmolLM2-135M-Instruct once (93 MB) and convert it to .cache/smollm2
 	@.ci/smollm2
 
-smollm2: smollm2-model ## teach SmolLM2-135M-Instruct one-digit sums (results in runs/smollm2; three minutes on two cores)
+smollm2: smollm2-model ## teach SmolLM2-135M-Instruct one-digit sums (results in runs/smollm2; one to three minutes on two cores)
 	@$(BIN) run configs/smollm2.toml
 
 test: setup ## run all tests (no network, no GPU)
@@ -62,7 +62,7 @@ bench-generate: build python-env ## sampled tokens per second against transforme
 	@$(CARGO) bench --quiet --locked --bench generate --no-run
 	@.venv/bin/python benches/generate.py
 
-bench-llama: build python-env ## the same for SmolLM2 alone, with llama.cpp, which is built from source (ten minutes, needs cmake's pip package and a C++ compiler)
+bench-llama: build python-env ## the same for SmolLM2 alone, with llama.cpp, which pip builds from source (ten minutes)
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check llama-cpp-python==0.3.36
 	@$(CARGO) bench --quiet --locked --bench generate --no-run
 	@.venv/bin/python benches/generate.py --only smollm2
