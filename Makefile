@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY := PASSIVE
 .PHONY: help setup build quickstart smollm2-model smollm2 test lint bench-race bench-verify bench-learner bench-generate bench-llama bench-actors bench-swap bench-overlap bench-cuda test-cuda compare-objectives mutations fuzz python-env bench-eval test-python clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z][a-z0-9-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## fetch libtorch once into the user's cache (a LIBTORCH of your own is respected)
 	@.ci/libtorch
