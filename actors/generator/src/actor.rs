@@ -156,8 +156,8 @@ fn start_engine(
         };
         // Somebody waits for every decode step, and its kernels are short.
         streams::enter(device, Urgency::High)?;
-        snapshot.arrive()?;
-        let snapshot = Arc::new(snapshot.to(device, snapshot.flat().kind())?);
+        let kind = snapshot.flat().kind();
+        let snapshot = snapshot.arrived(device, kind)?;
         let engine = Engine::new(snapshot, config.engine_options(&tokenizer), detokenizer(&tokenizer))?;
         // An actor that is gone needs no events; its channels are closed, so the loop ends.
         let report = move |happened| drop(events.cast(GeneratorActorMsg::Reported(happened)));

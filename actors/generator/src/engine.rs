@@ -147,10 +147,7 @@ impl Engine {
         if snapshot.config() != self.snapshot.config() {
             return Err(GeneratorError::OtherModel { version: snapshot.version() });
         }
-        snapshot.arrive()?;
-        let (device, kind) = (self.snapshot.flat().device(), self.snapshot.flat().kind());
-        let fits = snapshot.flat().device() == device && snapshot.flat().kind() == kind;
-        Ok(if fits { snapshot } else { Arc::new(snapshot.to(device, kind)?) })
+        Ok(snapshot.arrived(self.snapshot.flat().device(), self.snapshot.flat().kind())?)
     }
 
     fn swap_if_due(&mut self) -> Result<(), GeneratorError> {

@@ -223,6 +223,13 @@ impl Snapshot {
         self.ready.wait_for(std::iter::once(&self.flat).chain(beside.into_iter().flatten().flat_map(Layer::beside)))
     }
 
+    /// The same where and as the calling thread will use it; itself if it is so already. Calls [`Self::arrive`].
+    pub fn arrived(self: Arc<Self>, device: Device, kind: Kind) -> Result<Arc<Self>, PolicyError> {
+        self.arrive()?;
+        let fits = self.flat.device() == device && self.flat.kind() == kind;
+        Ok(if fits { self } else { Arc::new(self.to(device, kind)?) })
+    }
+
     /// The optimiser steps that made it.
     pub fn version(&self) -> PolicyVersion {
         self.version

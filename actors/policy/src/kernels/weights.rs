@@ -141,7 +141,8 @@ struct Panel<'a> {
     into: PanelMut<'a>,
 }
 
-fn parts(linear: &Linear) -> Result<(&Tensor, Option<&Tensor>), PolicyError> {
+/// Weight and bias.
+pub(super) fn parts(linear: &Linear) -> Result<(&Tensor, Option<&Tensor>), PolicyError> {
     linear.plain().ok_or_else(|| PolicyError::Tensor("the kernels take no adapter beside a matrix".to_owned()))
 }
 

@@ -4,6 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::super::aligned::{Aligned, stride};
 use super::super::gemm::Rows;
+use super::super::weights::parts;
 use crate::weights::{Layer, Linear};
 use crate::{ModelConfig, PolicyError, Weights};
 
@@ -97,8 +98,7 @@ impl LayerPlaces {
 }
 
 fn affine(linear: &Linear) -> Result<Affine, PolicyError> {
-    let adapter = || PolicyError::Tensor("the kernels take no adapter beside a matrix".to_owned());
-    let (weight, bias) = linear.plain().ok_or_else(adapter)?;
+    let (weight, bias) = parts(linear)?;
     Ok(Affine { weight: place(weight)?, bias: bias.map_or(Ok(std::ptr::null_mut()), place)? })
 }
 
